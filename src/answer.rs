@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::lock::{Lock, Refusal};
+use crate::lock::{Decision, Lock, Refusal};
 use crate::pg::{Jsonb, Timestamp};
 
 /// The caller has the lock.
@@ -86,6 +86,92 @@ pub struct Released<'a> {
     pub holder: Option<Holder<'a>>,
 }
 
+/// Every resource of the cart is the caller's.
+#[derive(Serialize)]
+pub struct CartTaken<'a> {
+    pub acquired: bool,
+    pub locks: Vec<CartLock<'a>>,
+}
+
+#[derive(Serialize)]
+pub struct CartLock<'a> {
+    pub resource: &'a str,
+    pub outcome: &'static str,
+    pub token: i64,
+    pub expires_at: Timestamp,
+}
+
+/// None of the cart was taken.
+#[derive(Serialize)]
+pub struct CartRefused<'a> {
+    pub acquired: bool,
+    pub conflicts: Vec<CartConflict<'a>>,
+}
+
+/// Why one resource of a cart can't be had; the holder's part is there for `held` only.
+#[derive(Serialize)]
+pub struct CartConflict<'a> {
+    resource: &'a str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<i64>,
+}
+
+impl<'a> CartConflict<'a> {
+    pub fn of(resource: &'a str, holder: Option<&'a Lock>, t: Timestamp) -> Self {
+        CartConflict {
+            resource,
+            outcome: if holder.is_some() {
+                "held"
+            } else {
+                "contended"
+            },
+            owner: holder.map(|lock| lock.owner.as_str()),
+            expires_at: holder.map(|lock| lock.expires_at),
+            retry_after_ms: holder.map(|lock| retry_after_ms(lock, t)),
+        }
+    }
+}
+
+/// The locks of an owner that were freed.
+#[derive(Serialize)]
+pub struct ReleasedAll<'a> {
+    pub released_count: usize,
+    pub resources: Vec<&'a str>,
+}
+
+/// The sale may go on.
+#[derive(Serialize)]
+pub struct Consumed {
+    pub consumed_count: usize,
+}
+
+/// Whose lock was broken.
+#[derive(Serialize)]
+pub struct Broken<'a> {
+    pub broken: bool,
+    pub outcome: &'static str,
+    pub resource: &'a str,
+    pub owner: &'a str,
+    pub session: Option<&'a str>,
+    pub role: &'a str,
+    pub metadata: Option<&'a Jsonb>,
+    pub acquired_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+/// There was nothing to break.
+#[derive(Serialize)]
+pub struct NotBroken<'a> {
+    pub broken: bool,
+    pub outcome: &'static str,
+    pub resource: &'a str,
+}
+
 /// What a sweep did.
 #[derive(Serialize)]
 pub struct Swept<'a> {
@@ -94,6 +180,18 @@ pub struct Swept<'a> {
     pub affected_truncated: bool,
     pub timestamp: Timestamp,
     pub duration_ms: f64,
+}
+
+impl Decision {
+    /// The outcome as it stands in answers.
+    pub fn outcome(self) -> &'static str {
+        match self {
+            Decision::Grant => "granted",
+            Decision::Renew => "renewed",
+            Decision::Move => "moved",
+            Decision::Held => "held",
+        }
+    }
 }
 
 impl Refusal {

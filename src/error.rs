@@ -3,7 +3,10 @@
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};
 
-/// What can be wrong with a call. Outcomes such as `held` are answers, not errors.
+use crate::pg::Timestamp;
+
+/// What can be wrong with a call. Outcomes such as `held` are answers, not errors, except where the
+/// transaction must not go on: consume and guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A NULL where it has no meaning.
@@ -26,10 +29,49 @@ pub enum Error {
     MetadataNotObject { kind: &'static str },
     /// A count that must be at least one.
     NotPositive { argument: &'static str, given: i32 },
-    /// `wait` is given; waiting comes in a later version.
-    WaitUnsupported,
+    /// More resources in one call than are allowed.
+    TooMany { given: usize, max: usize },
+    /// Tokens that do not go with the resources one to one.
+    TokenCount { tokens: usize, resources: usize },
+    /// A wait in a transaction that could not see what it waits for.
+    WaitIsolation,
     /// A row under an old snapshot: the caller's transaction has to be run again.
     Serialization { resource: String },
+    /// A sale of what the seller does not hold.
+    NotHeld {
+        owner: String,
+        failures: Vec<Failure>,
+    },
+    /// A write to a row whose resource somebody else holds.
+    GuardHeld {
+        resource: String,
+        owner: String,
+        expires_at: Timestamp,
+    },
+    /// A write to a row whose resource nobody holds, where a lock is required.
+    GuardNotLocked { resource: String },
+    /// A trigger that was not declared as `softlock_guard` needs it.
+    GuardDeclaration { problem: String },
+}
+
+/// A resource that is not held, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub resource: String,
+    /// `not_held`, `expired`, `held` or `stale_token`.
+    pub reason: &'static str,
+    /// Who holds it, and until when, where it is somebody else.
+    pub holder: Option<(String, Timestamp)>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\": {}", self.resource, self.reason)?;
+        if let Some((owner, until)) = &self.holder {
+            write!(f, " by \"{owner}\" until {until}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Error {
@@ -41,9 +83,15 @@ impl Error {
             | Error::Duration { .. }
             | Error::DefaultTtlAboveMax { .. }
             | Error::MetadataNotObject { .. }
-            | Error::NotPositive { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::WaitUnsupported => ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Error::NotPositive { .. }
+            | Error::TokenCount { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::TooMany { .. } => ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::WaitIsolation => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::Serialization { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Error::NotHeld { .. } | Error::GuardHeld { .. } | Error::GuardNotLocked { .. } => {
+                ERRCODE_LOCK_NOT_AVAILABLE
+            }
+            Error::GuardDeclaration { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
         }
     }
 
@@ -54,54 +102,101 @@ impl Error {
                 argument, bytes: 0, ..
             } => format!("{argument} must not be empty"),
             Error::Length { argument, .. } => format!("{argument} is too long"),
-            Error::Duration { argument, .. } => format!("{argument} is out of bounds"),
+            Error::Duration { argument, .. } | Error::NotPositive { argument, .. } => {
+                format!("{argument} is out of bounds")
+            }
             Error::DefaultTtlAboveMax { .. } => {
                 "softlock.default_ttl is longer than softlock.max_ttl".into()
             }
             Error::MetadataNotObject { .. } => "metadata must be a JSON object".into(),
-            Error::NotPositive { argument, .. } => format!("{argument} is out of bounds"),
-            Error::WaitUnsupported => "wait is not supported yet".into(),
+            Error::TooMany { .. } => "too many resources in one call".into(),
+            Error::TokenCount { .. } => "tokens must have one element per resource".into(),
+            Error::WaitIsolation => "wait needs the isolation level READ COMMITTED".into(),
             Error::Serialization { .. } => {
                 "could not serialize access due to concurrent update".into()
             }
+            Error::NotHeld { owner, failures } => match failures.as_slice() {
+                [one] => format!("\"{}\" is not held by \"{owner}\"", one.resource),
+                more => format!("{} resources are not held by \"{owner}\"", more.len()),
+            },
+            Error::GuardHeld {
+                resource, owner, ..
+            } => {
+                format!("\"{resource}\" is held by \"{owner}\"")
+            }
+            Error::GuardNotLocked { resource } => format!("\"{resource}\" is not locked"),
+            Error::GuardDeclaration { problem } => format!("softlock_guard {problem}"),
         }
     }
 
     fn detail(&self) -> Option<String> {
-        match self {
-            Error::Null { .. } | Error::WaitUnsupported => None,
-            Error::Length { bytes, max, .. } => Some(format!(
-                "The value has {bytes} bytes; 1 to {max} are allowed."
-            )),
+        Some(match self {
+            Error::Null { .. } | Error::WaitIsolation | Error::GuardDeclaration { .. } => {
+                return None;
+            }
+            Error::Length { bytes, max, .. } => {
+                format!("The value has {bytes} bytes; 1 to {max} are allowed.")
+            }
             Error::Duration { given, bound, .. } => {
-                Some(format!("The value is {given}; it must be {bound}."))
+                format!("The value is {given}; it must be {bound}.")
             }
-            Error::DefaultTtlAboveMax { default_s, max_s } => Some(format!(
-                "No ttl was given; softlock.default_ttl is {default_s} s, softlock.max_ttl is {max_s} s."
-            )),
-            Error::MetadataNotObject { kind } => Some(format!("The value is {kind}.")),
+            Error::DefaultTtlAboveMax { default_s, max_s } => format!(
+                "No ttl was given; softlock.default_ttl is {default_s} s, softlock.max_ttl {max_s} s."
+            ),
+            Error::MetadataNotObject { kind } => format!("The value is {kind}."),
             Error::NotPositive { given, .. } => {
-                Some(format!("The value is {given}; it must be at least 1."))
+                format!("The value is {given}; it must be at least 1.")
             }
-            Error::Serialization { resource } => Some(format!(
-                "The lock on \"{resource}\" changed after this transaction's snapshot."
-            )),
-        }
+            Error::TooMany { given, max } => {
+                format!("The call names {given} resources; at most {max} are allowed.")
+            }
+            Error::TokenCount { tokens, resources } => {
+                format!("The call has {tokens} tokens for {resources} resources.")
+            }
+            Error::Serialization { resource } => {
+                format!("The lock on \"{resource}\" changed after this transaction's snapshot.")
+            }
+            Error::NotHeld { failures, .. } => failures
+                .iter()
+                .map(Failure::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+            Error::GuardHeld {
+                owner, expires_at, ..
+            } => {
+                format!("The lock of \"{owner}\" expires at {expires_at}.")
+            }
+            Error::GuardNotLocked { .. } => "The table's trigger requires a lock to write.".into(),
+        })
     }
 
-    fn hint(&self) -> Option<String> {
+    fn hint(&self) -> Option<&'static str> {
         match self {
-            Error::DefaultTtlAboveMax { .. } => {
-                Some("Pass a ttl, or lower softlock.default_ttl.".into())
-            }
+            Error::DefaultTtlAboveMax { .. } => Some("Pass a ttl, or lower softlock.default_ttl."),
             Error::Duration {
                 argument: "ttl", ..
-            } => Some("A superuser can raise softlock.max_ttl.".into()),
+            } => Some("A superuser can raise softlock.max_ttl."),
             Error::MetadataNotObject { .. } => {
-                Some("Wrap the value, for example {\"label\": \"till 3\"}.".into())
+                Some("Wrap the value, for example {\"label\": \"till 3\"}.")
             }
-            Error::WaitUnsupported => Some("Leave wait at its default of 0.".into()),
-            Error::Serialization { .. } => Some("Run the transaction again.".into()),
+            Error::TooMany { .. } => Some("Split the call."),
+            Error::WaitIsolation => {
+                Some("Leave wait at 0, or begin the transaction with READ COMMITTED.")
+            }
+            Error::Serialization { .. } => Some("Run the transaction again."),
+            Error::NotHeld { .. } => {
+                Some("Roll back; take the resources again before selling them.")
+            }
+            Error::GuardHeld { .. } => {
+                Some("The holder writes after SET LOCAL softlock.owner = '<owner>'.")
+            }
+            Error::GuardNotLocked { .. } => Some(
+                "Take it with softlock_acquire, and SET LOCAL softlock.owner to the same owner.",
+            ),
+            Error::GuardDeclaration { .. } => Some(
+                "CREATE TRIGGER … BEFORE UPDATE OR DELETE ON … FOR EACH ROW EXECUTE FUNCTION \
+                 softlock_guard('prefix:', 'key_column' [, 'require'])",
+            ),
             _ => None,
         }
     }

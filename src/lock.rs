@@ -22,6 +22,12 @@ impl Lock {
     pub fn is_live(&self, t: Timestamp) -> bool {
         self.expires_at > t
     }
+
+    /// Whether this is the very row that was seen before: every grant and move has a new token,
+    /// every renewal a new expiry.
+    pub fn is_same_as(&self, seen: &Lock) -> bool {
+        (self.token, self.expires_at) == (seen.token, seen.expires_at)
+    }
 }
 
 /// Who calls: the owner named in the call, and the role of the session.

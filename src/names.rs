@@ -1,5 +1,7 @@
 //! Arguments, parsed once at the door and valid ever after.
 
+use std::time::Duration;
+
 use pgrx::datum::Interval;
 
 use crate::error::Error;
@@ -171,6 +173,116 @@ impl Metadata {
     }
 }
 
+/// A list of resources: each once, in byte order and in the order asked.
+#[derive(Debug)]
+pub struct Cart {
+    sorted: Vec<Resource>,
+    /// Positions in `sorted`, in the order in which the resources were first named.
+    asked: Vec<usize>,
+    /// The tokens given for each resource of `sorted`; none where the call has no tokens.
+    tokens: Vec<Vec<i64>>,
+}
+
+impl Cart {
+    pub const MAX: usize = 1000;
+
+    /// The elements of the call's arrays; no tokens means that any token will do.
+    pub fn parse<'a>(
+        resources: Option<impl Iterator<Item = Option<&'a str>>>,
+        tokens: Option<impl Iterator<Item = Option<i64>>>,
+    ) -> Result<Self, Error> {
+        let named = resources.ok_or(Error::Null {
+            argument: "resources",
+        })?;
+        let named = named.map(Resource::parse).collect::<Result<Vec<_>, _>>()?;
+        let tokens = tokens.map(|tokens| tokens.collect::<Vec<_>>());
+        if let Some(tokens) = &tokens
+            && tokens.len() != named.len()
+        {
+            return Err(Error::TokenCount {
+                tokens: tokens.len(),
+                resources: named.len(),
+            });
+        }
+        let mut sorted = named.clone();
+        sorted.sort();
+        sorted.dedup();
+        if sorted.len() > Self::MAX {
+            return Err(Error::TooMany {
+                given: sorted.len(),
+                max: Self::MAX,
+            });
+        }
+        let position = |resource| sorted.binary_search(resource).expect("sorted has them all");
+        let mut asked = Vec::with_capacity(sorted.len());
+        let mut seen = vec![false; sorted.len()];
+        let mut tokens_of = vec![Vec::new(); sorted.len()];
+        for (n, resource) in named.iter().enumerate() {
+            let at = position(resource);
+            if !std::mem::replace(&mut seen[at], true) {
+                asked.push(at);
+            }
+            if let Some(tokens) = &tokens {
+                tokens_of[at].push(tokens[n].ok_or(Error::Null { argument: "token" })?);
+            }
+        }
+        Ok(Cart {
+            sorted,
+            asked,
+            tokens: tokens_of,
+        })
+    }
+
+    /// The resources in byte order.
+    pub fn sorted(&self) -> &[Resource] {
+        &self.sorted
+    }
+
+    /// The resources in the order asked.
+    pub fn asked(&self) -> impl Iterator<Item = &str> {
+        self.asked.iter().map(|&at| self.sorted[at].as_str())
+    }
+
+    /// The tokens that were given for the resource at a position of `sorted`.
+    pub fn tokens_at(&self, at: usize) -> &[i64] {
+        &self.tokens[at]
+    }
+}
+
+/// Why a lock is broken: 1 to 1024 bytes.
+#[derive(Debug, Clone)]
+pub struct Reason(String);
+
+impl Reason {
+    pub fn parse(value: Option<&str>) -> Result<Option<Self>, Error> {
+        value
+            .map(|value| bounded("reason", value, 1024).map(Reason))
+            .transpose()
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How long to wait: zero, or positive and finite.
+pub fn wait(value: Option<Interval>) -> Result<Duration, Error> {
+    let interval = value.ok_or(Error::Null { argument: "wait" })?;
+    wait_within(interval_micros(&interval))
+}
+
+fn wait_within(micros: Option<i128>) -> Result<Duration, Error> {
+    const MAX_S: u64 = 86_400;
+    match micros.map(u64::try_from) {
+        Some(Ok(micros)) if micros <= MAX_S * 1_000_000 => Ok(Duration::from_micros(micros)),
+        _ => Err(Error::Duration {
+            argument: "wait",
+            given: seconds(micros),
+            bound: format!("0 to {MAX_S} s"),
+        }),
+    }
+}
+
 /// A batch size or row limit: at least one.
 pub fn positive(argument: &'static str, given: i32) -> Result<i32, Error> {
     if given < 1 {
@@ -245,6 +357,68 @@ mod tests {
         ] {
             assert!(Ttl::within(refused, 10).is_err(), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn a_wait_is_zero_or_positive_and_at_most_a_day() {
+        assert_eq!(wait_within(Some(0)), Ok(Duration::ZERO));
+        assert_eq!(wait_within(Some(1_500)), Ok(Duration::from_micros(1_500)));
+        for refused in [None, Some(-1), Some(86_400_000_001)] {
+            assert!(wait_within(refused).is_err(), "{refused:?}");
+        }
+    }
+
+    fn cart(names: &[&str]) -> Result<Cart, Error> {
+        Cart::parse(
+            Some(names.iter().map(|&name| Some(name))),
+            None::<std::iter::Empty<_>>,
+        )
+    }
+
+    #[test]
+    fn a_cart_names_each_resource_once_sorted_and_as_asked() {
+        let cart = cart(&["b", "a", "b", "Z"]).unwrap();
+        let sorted: Vec<_> = cart.sorted().iter().map(Resource::as_str).collect();
+        assert_eq!(sorted, ["Z", "a", "b"]);
+        assert_eq!(cart.asked().collect::<Vec<_>>(), ["b", "a", "Z"]);
+    }
+
+    #[test]
+    fn a_cart_holds_at_most_1000_resources_not_counting_duplicates() {
+        let names: Vec<_> = (0..1001).map(|n| n.to_string()).collect();
+        let mut named: Vec<_> = names.iter().map(String::as_str).collect();
+        assert_eq!(
+            cart(&named).unwrap_err(),
+            Error::TooMany {
+                given: 1001,
+                max: 1000
+            }
+        );
+        named[1000] = "0";
+        assert!(cart(&named).is_ok());
+    }
+
+    #[test]
+    fn a_cart_has_one_token_per_resource_as_named() {
+        let parse = |tokens: Vec<_>| {
+            let resources = ["b", "a", "b"].into_iter().map(Some);
+            Cart::parse(Some(resources), Some(tokens.into_iter()))
+        };
+        let cart = parse(vec![Some(1), Some(2), Some(3)]).unwrap();
+        assert_eq!(
+            (cart.tokens_at(0), cart.tokens_at(1)),
+            (&[2][..], &[1, 3][..])
+        );
+        let short = parse(vec![Some(1)]).unwrap_err();
+        assert_eq!(
+            short,
+            Error::TokenCount {
+                tokens: 1,
+                resources: 3
+            }
+        );
+        let null = parse(vec![Some(1), None, Some(3)]).unwrap_err();
+        assert_eq!(null, Error::Null { argument: "token" });
     }
 
     #[test]

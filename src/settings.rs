@@ -86,3 +86,10 @@ pub fn default_ttl_s() -> i32 {
 pub fn max_ttl_s() -> i32 {
     MAX_TTL.get()
 }
+
+/// `softlock.owner`: who the session acts for.
+pub fn owner() -> Option<String> {
+    OWNER
+        .get()
+        .map(|owner| owner.to_string_lossy().into_owned())
+}

@@ -3,14 +3,18 @@
 
 mod jsonb;
 pub mod key_lock;
+mod nap;
 pub mod probe;
+pub mod subtransaction;
 mod timestamp;
+pub mod trigger;
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
 pub use jsonb::Jsonb;
+pub use nap::nap;
 pub use timestamp::Timestamp;
 
 /// Reserves a prefix, so that a misspelt setting is reported instead of stored.
@@ -47,4 +51,14 @@ pub fn has_privileges_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
 pub fn uses_transaction_snapshot() -> bool {
     // SAFETY: reads backend-local state.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// The name of a role, or its number where it has been dropped.
+pub fn role_name(role: pg_sys::Oid) -> String {
+    // SAFETY: a catalog look-up that answers with a palloc'd string, or NULL for no such role.
+    let name = unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+    };
+    name.unwrap_or_else(|| u32::from(role).to_string())
 }

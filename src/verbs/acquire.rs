@@ -1,20 +1,31 @@
 //! `softlock_acquire`: take a resource, prolong the hold on it, or say who has it.
 
+use std::slice;
+use std::time::{Duration, Instant};
+
 use super::seize::{Conflict, seize};
 use crate::answer::{Acquired, Contended, Held, Holder};
 use crate::error::Error;
-use crate::lock::{Claim, Decision};
+use crate::lock::Claim;
 use crate::names::Resource;
-use crate::pg::probe::Probe;
 use crate::pg::{self, Jsonb, Timestamp, key_lock};
-use crate::store::{self, Written};
+use crate::store::Written;
 
-/// Takes `resource` for the claim and answers what came of it. Never waits.
-pub fn acquire(resource: &Resource, claim: &Claim) -> Result<Jsonb, Error> {
-    Ok(match attempt(resource, claim)? {
+/// How often the first in line looks whether the lock is free. Nobody is told of a release, since a
+/// notification would take a lock that all of the cluster's commits share.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// Takes `resource` for the claim and answers what came of it, trying for as long as `wait`. With a
+/// `wait` of zero it never waits for anybody.
+pub fn acquire(resource: &Resource, claim: &Claim, wait: Duration) -> Result<Jsonb, Error> {
+    let got = match attempt(resource, claim)? {
+        Err(_) if !wait.is_zero() => attempt_until(resource, claim, Instant::now() + wait)?,
+        got => got,
+    };
+    Ok(match got {
         Ok(written) => Jsonb::of(&Acquired {
             acquired: true,
-            outcome: outcome(written.decision),
+            outcome: written.decision.outcome(),
             resource: resource.as_str(),
             owner: claim.caller.owner.as_str(),
             session: written.session.as_deref(),
@@ -38,38 +49,40 @@ pub fn acquire(resource: &Resource, claim: &Claim) -> Result<Jsonb, Error> {
 
 /// One try, without waiting: the row as written, or what stands against it.
 fn attempt(resource: &Resource, claim: &Claim) -> Result<Result<Written, Conflict>, Error> {
-    loop {
-        let seized = match seize(std::slice::from_ref(resource), claim) {
-            Ok(seized) => seized,
-            Err(mut conflicts) => return Ok(Err(conflicts.remove(0).1)),
-        };
-        let found = seized.decisions[0];
-        if !found.has_row {
-            return Ok(Ok(store::insert(resource, claim, seized.t)));
-        }
-        if let Some(written) = store::rewrite(resource, claim, found.decision, seized.t) {
-            return Ok(Ok(written));
-        }
-        // The row could not be had although its key's lock is ours: a sweep is deleting it.
-        key_lock::unlock(resource.as_str());
-        if pg::uses_transaction_snapshot() {
-            return Err(Error::Serialization {
-                resource: resource.as_str().into(),
-            });
-        }
-        if Probe::with(|probe| probe.find(resource.as_str())).is_some() {
-            return Ok(Err(Conflict::Contended));
-        }
-        // The sweep has committed meanwhile: the resource is free.
-    }
+    let got = seize(slice::from_ref(resource), claim)?;
+    Ok(got
+        .map(|mut written| written.remove(0))
+        .map_err(|mut conflicts| conflicts.remove(0).1))
 }
 
-/// The outcome as it stands in answers.
-fn outcome(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Grant => "granted",
-        Decision::Renew => "renewed",
-        Decision::Move => "moved",
-        Decision::Held => "held",
+/// Tries until `deadline`. Who waits stands in line for the key's lock, first come, first served;
+/// the first in line has it and looks again and again. Meanwhile whoever does not wait finds the
+/// key contended, so that no newcomer overtakes; the holder itself is not hindered, since renewing
+/// and releasing do not need that lock.
+fn attempt_until(
+    resource: &Resource,
+    claim: &Claim,
+    deadline: Instant,
+) -> Result<Result<Written, Conflict>, Error> {
+    if !key_lock::lock_until(resource.as_str(), deadline) {
+        return attempt(resource, claim);
     }
+    let got = loop {
+        let got = attempt(resource, claim)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let lapse = match &got {
+            Ok(_) => break got,
+            Err(_) if left.is_zero() => break got,
+            Err(Conflict::Held(lock)) => lock
+                .expires_at
+                .micros_since(Timestamp::now())
+                .try_into()
+                .map(Duration::from_micros),
+            Err(Conflict::Contended) => Ok(LOOK_EVERY),
+        };
+        pg::nap(LOOK_EVERY.min(left).min(lapse.unwrap_or(Duration::ZERO)));
+    };
+    // Where it was granted, the transaction has the lock a second time and keeps that one.
+    key_lock::unlock(resource.as_str());
+    Ok(got)
 }

@@ -1,28 +1,21 @@
-//! Acting on a hold of one's own: renew and release.
+//! Acting on holds of one's own: what renew, release and consume share.
 //!
-//! As in `seize`, it looks before it locks, so that a refused caller leaves nothing. The holder
-//! itself may have the key's lock in another connection; then it waits for that transaction, as an
-//! UPDATE of the row would.
+//! As in `seize`, they look before they lock, so that a refused caller leaves nothing. The row
+//! serializes: where another transaction is writing it (the holder's own in another connection, or
+//! a sweep that found it lapsed) they wait for that one, as an UPDATE would, and look again.
 
 use crate::answer::Holder;
 use crate::error::Error;
 use crate::lock::{Caller, Lock, Refusal, verify};
 use crate::names::Resource;
 use crate::pg::probe::Probe;
-use crate::pg::{self, Timestamp, key_lock};
-use crate::store;
+use crate::pg::{self, Timestamp};
 
-/// What came of it.
-pub enum Kept<T> {
-    Done(T),
-    Refused(Refused),
-}
-
-/// Why the caller does not hold the resource.
+/// Why the caller does not hold a resource.
 pub struct Refused {
     pub refusal: Refusal,
-    lock: Option<Lock>,
-    t: Timestamp,
+    pub lock: Option<Lock>,
+    pub t: Timestamp,
 }
 
 impl Refused {
@@ -33,45 +26,36 @@ impl Refused {
     }
 }
 
-/// Runs `write` at a time when the caller's lock is live and nobody else can decide about it.
-/// `write` answers `None` when the row could not be had after all.
-pub fn with_live<T>(
-    resource: &Resource,
+/// The caller's live lock on `resource`, as it is now.
+pub fn look(resource: &Resource, caller: &Caller, token: Option<i64>) -> Result<Lock, Refused> {
+    let lock = Probe::with(|probe| probe.find(resource.as_str()));
+    check(lock, caller, token, Timestamp::now())
+}
+
+/// `lock` itself if it is the caller's and live at `t`.
+pub fn check(
+    lock: Option<Lock>,
     caller: &Caller,
     token: Option<i64>,
-    write: impl Fn(Timestamp) -> Option<T>,
-) -> Result<Kept<T>, Error> {
-    let look = || {
-        let lock = Probe::with(|probe| probe.find(resource.as_str()));
-        let t = Timestamp::now();
-        match verify(lock.as_ref(), |lock| caller.holds(lock), token, t) {
-            Ok(()) => Ok(t),
-            Err(refusal) => Err(Kept::Refused(Refused { refusal, lock, t })),
+    t: Timestamp,
+) -> Result<Lock, Refused> {
+    let verdict = verify(lock.as_ref(), |lock| caller.holds(lock), token, t);
+    match (verdict, lock) {
+        (Ok(()), Some(lock)) => Ok(lock),
+        (verdict, lock) => {
+            let refusal = verdict.err().unwrap_or(Refusal::NotHeld);
+            Err(Refused { refusal, lock, t })
         }
-    };
-    loop {
-        if let Err(refused) = look() {
-            return Ok(refused);
-        }
-        key_lock::lock(resource.as_str());
-        let t = match look() {
-            Ok(t) => t,
-            Err(refused) => {
-                key_lock::unlock(resource.as_str());
-                return Ok(refused);
-            }
-        };
-        if let Some(done) = write(t) {
-            return Ok(Kept::Done(done));
-        }
-        // The lock lapsed this very moment and a sweep took its row, or somebody has locked the row
-        // by hand. Wait for that transaction, without the key's lock, and look again.
-        key_lock::unlock(resource.as_str());
-        if pg::uses_transaction_snapshot() {
-            return Err(Error::Serialization {
-                resource: resource.as_str().into(),
-            });
-        }
-        store::lock_row(resource);
     }
+}
+
+/// To be asked before looking again at a row that was not as it was seen: a transaction that keeps
+/// its snapshot would look in vain.
+pub fn may_look_again(resource: &Resource) -> Result<(), Error> {
+    if pg::uses_transaction_snapshot() {
+        return Err(Error::Serialization {
+            resource: resource.as_str().into(),
+        });
+    }
+    Ok(())
 }
