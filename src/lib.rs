@@ -8,6 +8,8 @@ mod functions;
 mod lock;
 mod names;
 mod pg;
+#[cfg(any(test, feature = "pg_test"))]
+mod pg_tests;
 mod settings;
 mod store;
 mod verbs;
