@@ -22,6 +22,7 @@ pub enum Error {
         argument: &'static str,
         given: String,
         bound: String,
+        hint: Option<&'static str>,
     },
     /// `softlock.default_ttl` is longer than `softlock.max_ttl`, and no ttl was given.
     DefaultTtlAboveMax { default_s: i32, max_s: i32 },
@@ -173,9 +174,7 @@ impl Error {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Error::DefaultTtlAboveMax { .. } => Some("Pass a ttl, or lower softlock.default_ttl."),
-            Error::Duration {
-                argument: "ttl", ..
-            } => Some("A superuser can raise softlock.max_ttl."),
+            Error::Duration { hint, .. } => *hint,
             Error::MetadataNotObject { .. } => {
                 Some("Wrap the value, for example {\"label\": \"till 3\"}.")
             }

@@ -10,9 +10,10 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, PgTriggerOperation};
 
+use crate::cart::Cart;
 use crate::error::Error;
 use crate::lock::{Caller, Claim};
-use crate::names::{self, Cart, Metadata, Owner, Reason, Resource, Session, Ttl};
+use crate::names::{self, Metadata, Owner, Reason, Resource, Session, Ttl};
 use crate::pg::{self, Jsonb};
 use crate::settings;
 use crate::verbs::{

@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 
 mod answer;
+mod cart;
 mod error;
 mod functions;
 mod lock;

@@ -39,7 +39,7 @@ pub fn register() {
         c"",
         &DEFAULT_TTL,
         1,
-        i32::MAX / 1000,
+        i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_S,
     );
@@ -49,7 +49,7 @@ pub fn register() {
         c"",
         &MAX_TTL,
         1,
-        i32::MAX / 1000,
+        i32::MAX,
         GucContext::Suset,
         GucFlags::UNIT_S,
     );

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::seize::{Conflict, seize};
 use crate::answer::{CartConflict, CartLock, CartRefused, CartTaken};
+use crate::cart::Cart;
 use crate::error::Error;
 use crate::lock::Claim;
-use crate::names::Cart;
 use crate::pg::{Jsonb, Timestamp};
 
 /// Takes every resource of the cart for the claim, or none. Never waits.

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use super::hold::{self, Refused};
 use crate::answer::Consumed;
+use crate::cart::Cart;
 use crate::error::{Error, Failure};
 use crate::lock::{Caller, Lock, Refusal};
-use crate::names::{Cart, Resource};
+use crate::names::Resource;
 use crate::pg::probe::Probe;
 use crate::pg::{Jsonb, Timestamp};
 use crate::store;

@@ -23,6 +23,9 @@ pub enum Conflict {
     Contended,
 }
 
+/// Conflicts, each with the position of its resource.
+pub type Conflicts = Vec<(usize, Conflict)>;
+
 /// What was found for a resource that may be had.
 struct Found<'a> {
     resource: &'a Resource,
@@ -36,7 +39,7 @@ struct Found<'a> {
 pub fn seize(
     resources: &[Resource],
     claim: &Claim,
-) -> Result<Result<Vec<Written>, Vec<(usize, Conflict)>>, Error> {
+) -> Result<Result<Vec<Written>, Conflicts>, Error> {
     loop {
         let (t, found) = match decide_all(resources, claim) {
             Ok(decided) => decided,
@@ -75,7 +78,7 @@ pub fn seize(
 fn decide_all<'a>(
     resources: &'a [Resource],
     claim: &Claim,
-) -> Result<(Timestamp, Vec<Found<'a>>), Vec<(usize, Conflict)>> {
+) -> Result<(Timestamp, Vec<Found<'a>>), Conflicts> {
     let decision = |row: Option<&Lock>, t| {
         decide(
             row,

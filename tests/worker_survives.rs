@@ -1,0 +1,229 @@
+//! What the background worker outlives: signals, crashes, shutdowns, standbys.
+
+mod harness;
+
+use std::process::Command;
+
+use harness::{Ask, Cluster, as_server, run, wait_until};
+use postgres::Client;
+
+const EVERY_SECOND: &str = "softlock.sweep_interval = 1";
+const OFF: &str = "softlock.sweep_interval = 0";
+
+fn pid(client: &mut Client, kind: &str) -> Option<i32> {
+    let pid = client.ask(&format!(
+        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = '{kind}'"
+    ));
+    Some(pid.parse().expect("a pid")).filter(|&pid| pid != 0)
+}
+
+fn launcher(client: &mut Client) -> Option<i32> {
+    pid(client, "softlock launcher")
+}
+
+#[track_caller]
+fn sweeps(client: &mut Client) {
+    client.lapse("k");
+    wait_until("a sweep", || client.rows() == 0);
+}
+
+/// Starts a sweep that waits for the table, and answers its pid.
+fn stuck_sweeper(cluster: &Cluster, client: &mut Client) -> (Client, i32) {
+    client.lapse("stuck");
+    let mut blocker = cluster.connect("postgres");
+    blocker
+        .batch_execute("BEGIN; LOCK softlock.locks IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    cluster.reload(&[EVERY_SECOND]);
+    let mut observer = cluster.connect("postgres");
+    let mut found = None;
+    wait_until("a sweeper that waits", || {
+        let waiting = observer.ask("SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'softlock sweeper' AND wait_event_type = 'Lock'");
+        found = Some(waiting.parse::<i32>().unwrap()).filter(|&pid| pid != 0);
+        found.is_some()
+    });
+    (blocker, found.expect("a pid"))
+}
+
+#[test]
+fn a_terminated_launcher_comes_back_and_sweeps() {
+    let cluster = Cluster::start(&[EVERY_SECOND]);
+    let mut client = cluster.with_extension("postgres");
+    let old = launcher(&mut client).expect("a launcher");
+    assert_eq!(
+        client.ask(&format!("SELECT pg_terminate_backend({old})")),
+        "t"
+    );
+    wait_until("a new launcher", || {
+        launcher(&mut client).is_some_and(|new| new != old)
+    });
+    sweeps(&mut client);
+    let old = launcher(&mut client).expect("a launcher");
+    run(as_server("kill").args(["-TERM", &old.to_string()]));
+    wait_until("a new launcher", || {
+        launcher(&mut client).is_some_and(|new| new != old)
+    });
+    sweeps(&mut client);
+}
+
+#[test]
+fn a_cancelled_idle_launcher_goes_on() {
+    let cluster = Cluster::start(&[EVERY_SECOND]);
+    let mut client = cluster.with_extension("postgres");
+    let pid = launcher(&mut client).expect("a launcher");
+    for _ in 0..3 {
+        assert_eq!(client.ask(&format!("SELECT pg_cancel_backend({pid})")), "t");
+    }
+    sweeps(&mut client);
+    assert_eq!(launcher(&mut client), Some(pid));
+}
+
+#[test]
+fn a_terminated_sweeper_leaves_its_work_to_the_next_round() {
+    let cluster = Cluster::start(&[OFF]);
+    let mut client = cluster.with_extension("postgres");
+    let (blocker, sweeper) = stuck_sweeper(&cluster, &mut client);
+    assert_eq!(
+        client.ask(&format!("SELECT pg_terminate_backend({sweeper})")),
+        "t"
+    );
+    drop(blocker);
+    wait_until("the next round", || client.rows() == 0);
+    sweeps(&mut client);
+}
+
+#[test]
+fn a_cancelled_sweeper_leaves_its_work_to_the_next_round() {
+    let cluster = Cluster::start(&[OFF]);
+    let mut client = cluster.with_extension("postgres");
+    let (blocker, sweeper) = stuck_sweeper(&cluster, &mut client);
+    assert_eq!(
+        client.ask(&format!("SELECT pg_cancel_backend({sweeper})")),
+        "t"
+    );
+    drop(blocker);
+    wait_until("the next round", || client.rows() == 0);
+}
+
+#[test]
+fn a_locked_table_does_not_hold_a_sweeper_for_ever() {
+    let cluster = Cluster::start(&[OFF]);
+    let mut client = cluster.with_extension("postgres");
+    let (blocker, _) = stuck_sweeper(&cluster, &mut client);
+    wait_until("lock_timeout", || {
+        cluster.log_count("canceling statement due to lock timeout") > 0
+    });
+    drop(blocker);
+    wait_until("the next round", || client.rows() == 0);
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_a_sweep() {
+    let cluster = Cluster::start(&[OFF, "softlock.sweep_batch = 1000000"]);
+    let mut client = cluster.with_extension("postgres");
+    // A sweep that would go on for ever: each row deleted takes an hour.
+    client
+        .batch_execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_catalog.pg_sleep(3600); RETURN OLD; END $$;
+             CREATE TRIGGER slow BEFORE DELETE ON softlock.locks FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .unwrap();
+    client.lapse("k");
+    cluster.reload(&[EVERY_SECOND]);
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'softlock sweeper' AND wait_event = 'PgSleep'";
+    wait_until("a sweep in flight", || client.ask(asleep) == "1");
+    drop(client);
+    // It takes a tenth of a second; the bound leaves room for a busy machine.
+    run(&mut cluster.pg_ctl(&["stop", "-m", "fast", "-t", "20"]));
+}
+
+#[test]
+fn kill_9_of_a_backend_or_of_the_launcher_is_outlived() {
+    let cluster = Cluster::start(&[EVERY_SECOND]);
+    let mut client = cluster.with_extension("postgres");
+    client.ask("SELECT softlock_acquire('kept', 'anna')");
+    for victim in ["client backend", "softlock launcher"] {
+        let victim = if victim == "client backend" {
+            client.ask("SELECT pg_backend_pid()")
+        } else {
+            launcher(&mut client).expect("a launcher").to_string()
+        };
+        run(as_server("kill").args(["-KILL", &victim]));
+        wait_until("the connection's end", || {
+            client.simple_query("SELECT 1").is_err()
+        });
+        client = cluster.reconnect("postgres");
+        wait_until("a launcher", || launcher(&mut client).is_some());
+        client.lapse("k");
+        wait_until("a sweep", || client.rows() == 1);
+    }
+    assert_eq!(
+        client.ask("SELECT softlock_acquire('kept', 'boris')->>'outcome'"),
+        "held"
+    );
+}
+
+#[test]
+fn a_standby_answers_has_no_worker_and_gets_one_on_promotion() {
+    let primary = Cluster::start(&[OFF]);
+    let mut client = primary.with_extension("postgres");
+    client.ask("SELECT softlock_acquire('k', 'anna', '1 h')");
+    client.lapse("lapsed");
+    let standby = primary.standby();
+    let mut reader = standby.reconnect("postgres");
+    wait_until("the replay", || reader.rows() == 2);
+    let status =
+        "SELECT owner FROM softlock_status(ARRAY['k'], 'anna') WHERE is_locked AND locked_by_me";
+    assert_eq!(reader.ask(status), "anna");
+    assert_eq!(reader.ask("SELECT count(*) FROM softlock_active"), "1");
+    for call in [
+        "acquire('x', 'boris')",
+        "acquire_many(ARRAY['x'], 'boris')",
+        "renew('k', 'anna')",
+        "release('k', 'anna')",
+        "release_all('anna')",
+        "consume(ARRAY['k'], 'anna')",
+        "break('k')",
+        "sweep()",
+    ] {
+        let error = reader
+            .simple_query(&format!("SELECT softlock_{call}"))
+            .expect_err(call);
+        assert_eq!(
+            error.code().map(|code| code.code()),
+            Some("25006"),
+            "{call}"
+        );
+    }
+    assert_eq!(launcher(&mut reader), None);
+    standby.set(&[EVERY_SECOND]);
+    run(&mut standby.pg_ctl(&["reload"]));
+    run(&mut standby.pg_ctl(&["promote"]));
+    wait_until("a launcher after the promotion", || {
+        launcher(&mut reader).is_some()
+    });
+    wait_until("the sweep", || reader.rows() == 1);
+    assert_eq!(
+        reader.ask("SELECT softlock_acquire('k', 'boris')->>'outcome'"),
+        "held"
+    );
+}
+
+#[test]
+fn nothing_is_left_running_after_a_shutdown() {
+    let cluster = Cluster::start(&[EVERY_SECOND]);
+    drop(cluster.with_extension("postgres"));
+    cluster.stop("fast");
+    let data = cluster.data();
+    let processes = Command::new("pgrep")
+        .arg("-f")
+        .arg(data.as_os_str())
+        .output()
+        .expect("pgrep");
+    assert!(
+        processes.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&processes.stdout)
+    );
+}
