@@ -1,13 +1,14 @@
 # What can be done here; `make help` lists it. Everything works as root and as an ordinary user, and
-# installs what it misses. PG_CONFIG=/path/to/pg_config picks a PostgreSQL other than the
-# distribution's.
-
-export PG_CONFIG
+# installs what it misses.
 
 .PHONY: help demo psql test soak install lint clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while read -r name what; do \
+	    printf 'make %-9s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^#   /    /p' tests/run
+	@echo 'One test:  make test SUITES=isolation TESTS=acquire'
+	@echo '           make test SUITES=rust TESTS=part_of_its_name'
 
 demo: ## the main job, shown on a private server
 	@tests/demo
@@ -15,7 +16,7 @@ demo: ## the main job, shown on a private server
 psql: ## psql on a private server with softlock, which stops when psql ends
 	@tests/demo psql
 
-test: ## every suite; SUITES="regress isolation" picks some of: rust regress isolation pgspot cluster
+test: ## every suite: rust regress isolation pgspot cluster, and till where it is there
 	@tests/run
 
 soak: ## ten minutes of the randomized checker: no double sale, no overlap
@@ -24,7 +25,7 @@ soak: ## ten minutes of the randomized checker: no double sale, no overlap
 install: ## a release build into the server of PG_CONFIG
 	@tests/setup/install
 
-lint: ## rustfmt and clippy, warnings denied
+lint: ## rustfmt, clippy and shellcheck, warnings denied
 	@tests/setup/lint
 
 clean: ## remove what was built here
