@@ -26,6 +26,6 @@ REVOKE ALL ON FUNCTION softlock_sweep(integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION softlock_break(text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION softlock.check_preload() FROM PUBLIC;
 
-GRANT SELECT ON softlock_active TO pg_monitor;
+GRANT SELECT ON @extschema@.softlock_active TO pg_monitor;
 
 SELECT softlock.check_preload();

@@ -1,7 +1,7 @@
-//! Every error softlock raises, and the only place that picks SQLSTATE, DETAIL and HINT.
+//! Every error and warning softlock raises, and the only place that picks SQLSTATE, DETAIL and HINT.
 
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{PgSqlErrorCode, function_name};
+use pgrx::{PgLogLevel, PgSqlErrorCode, function_name};
 
 use crate::pg::Timestamp;
 
@@ -53,6 +53,10 @@ pub enum Error {
     GuardNotLocked { resource: String },
     /// A trigger that was not declared as `softlock_guard` needs it.
     GuardDeclaration { problem: String },
+    /// The server has no launcher.
+    NotPreloaded,
+    /// There is no worker to sweep with.
+    NoWorkerSlot,
 }
 
 /// A resource that is not held, and why.
@@ -93,6 +97,8 @@ impl Error {
                 ERRCODE_LOCK_NOT_AVAILABLE
             }
             Error::GuardDeclaration { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Error::NotPreloaded => ERRCODE_CONFIG_FILE_ERROR,
+            Error::NoWorkerSlot => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
         }
     }
 
@@ -127,14 +133,21 @@ impl Error {
             }
             Error::GuardNotLocked { resource } => format!("\"{resource}\" is not locked"),
             Error::GuardDeclaration { problem } => format!("softlock_guard {problem}"),
+            Error::NotPreloaded => "softlock is not preloaded: locks lapse on time, but nothing \
+                                    sweeps them by itself"
+                .into(),
+            Error::NoWorkerSlot => {
+                "softlock could not start a worker to sweep expired locks".into()
+            }
         }
     }
 
     fn detail(&self) -> Option<String> {
         Some(match self {
-            Error::Null { .. } | Error::WaitIsolation | Error::GuardDeclaration { .. } => {
-                return None;
-            }
+            Error::Null { .. }
+            | Error::WaitIsolation
+            | Error::GuardDeclaration { .. }
+            | Error::NotPreloaded => return None,
             Error::Length { bytes, max, .. } => {
                 format!("The value has {bytes} bytes; 1 to {max} are allowed.")
             }
@@ -168,6 +181,9 @@ impl Error {
                 format!("The lock of \"{owner}\" expires at {expires_at}.")
             }
             Error::GuardNotLocked { .. } => "The table's trigger requires a lock to write.".into(),
+            Error::NoWorkerSlot => {
+                "All worker slots are in use; softlock tries again at its next sweep.".into()
+            }
         })
     }
 
@@ -196,8 +212,17 @@ impl Error {
                 "CREATE TRIGGER … BEFORE UPDATE OR DELETE ON … FOR EACH ROW EXECUTE FUNCTION \
                  softlock_guard('prefix:', 'key_column' [, 'require'])",
             ),
+            Error::NotPreloaded => {
+                Some("Add to postgresql.conf and restart: shared_preload_libraries = 'softlock'")
+            }
+            Error::NoWorkerSlot => Some("Consider increasing max_worker_processes."),
             _ => None,
         }
+    }
+
+    /// Reports it as a warning; the statement goes on.
+    pub fn warn(self) {
+        ErrorReport::from(self).report(PgLogLevel::WARNING);
     }
 }
 

@@ -277,12 +277,7 @@ CREATE FUNCTION softlock.check_preload() RETURNS void LANGUAGE c AS 'MODULE_PATH
 "#, requires = ["tables"])]
 fn check_preload() {
     if !worker::is_registered() {
-        ereport!(
-            WARNING,
-            PgSqlErrorCode::ERRCODE_CONFIG_FILE_ERROR,
-            "softlock is not preloaded: locks lapse on time, but nothing sweeps them by itself",
-            "Add to postgresql.conf and restart: shared_preload_libraries = 'softlock'"
-        );
+        Error::NotPreloaded.warn();
     }
 }
 

@@ -6,6 +6,7 @@ use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder};
 use pgrx::prelude::*;
 
 use super::{process, sweeper};
+use crate::error::Error;
 use crate::settings;
 
 const NAME: &str = "softlock launcher";
@@ -65,13 +66,7 @@ fn round(warned: bool) -> bool {
                 Err(_) if shortage || warned => shortage = true,
                 Err(_) => {
                     shortage = true;
-                    ereport!(
-                        WARNING,
-                        PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
-                        "softlock could not start a worker to sweep expired locks",
-                        "All worker slots are in use; softlock tries again at its next sweep. \
-                         Consider increasing max_worker_processes."
-                    );
+                    Error::NoWorkerSlot.warn();
                 }
             }
         }

@@ -1,12 +1,10 @@
 //! `wait`: granted as soon as the lock is free, in the order of arrival, and nothing held meanwhile.
 
-mod harness;
-
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use harness::{Ask, Cluster, wait_until};
+use crate::harness::{Ask, Cluster, wait_until};
 use postgres::Client;
 
 fn cluster() -> (Cluster, Client) {

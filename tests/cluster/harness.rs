@@ -1,6 +1,5 @@
 //! Throw-away clusters for the tests: each in a directory of its own, on a socket in it, stopped and
 //! removed when the test ends, however it ends.
-#![allow(dead_code)] // each test binary uses its part
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,10 +1,8 @@
 //! What the background worker outlives: signals, crashes, shutdowns, standbys.
 
-mod harness;
-
 use std::process::Command;
 
-use harness::{Ask, Cluster, as_server, run, wait_until};
+use crate::harness::{Ask, Cluster, as_server, run, wait_until};
 use postgres::Client;
 
 const EVERY_SECOND: &str = "softlock.sweep_interval = 1";

@@ -1,0 +1,7 @@
+//! Tests on real clusters, on the server of `PG_CONFIG`, which must have softlock installed.
+
+mod durability;
+mod harness;
+mod waiting;
+mod worker;
+mod worker_survives;
