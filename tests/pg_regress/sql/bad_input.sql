@@ -54,8 +54,11 @@ SELECT pg_temp.raises($$softlock_acquire('month', 'anna', '1 month')$$);
 SELECT date_trunc('minute', remaining + '1 s') FROM softlock_active WHERE resource = 'month';
 RESET softlock.max_ttl;
 RESET softlock.default_ttl;
+-- How these two are worded depends on the server's version.
+\set VERBOSITY sqlstate
 SET softlock.default_ttl = 0;
 SET softlock.max_ttl = -1;
+\set VERBOSITY default
 SET softlock.sweep_interval = '1 s';
 SET softlock.no_such_setting = 1;
 

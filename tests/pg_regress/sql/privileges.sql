@@ -94,9 +94,9 @@ SELECT softlock_sweep()->>'released_count', softlock_break('k')->>'outcome';
 SELECT count(*) FROM softlock_active;
 RESET search_path;
 
--- Every object says what it is.
+-- Every object says what it is, but the types that go with tables.
 SELECT pg_describe_object(classid, objid, 0) FROM pg_depend
-WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND classid <> 'pg_type'::regclass
   AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'softlock')
   AND obj_description(objid, classid::regclass::name) IS NULL;
 SELECT a.attrelid::regclass, a.attname FROM pg_attribute AS a
