@@ -149,7 +149,8 @@ impl Metadata {
 
     pub fn parse(value: Option<Jsonb>) -> Result<Option<Self>, Error> {
         let Some(json) = value else { return Ok(None) };
-        let kind = match json.as_str().as_bytes().first() {
+        let text = json.to_text();
+        let kind = match text.as_bytes().first() {
             Some(b'{') => None,
             Some(b'[') => Some("an array"),
             Some(b'"') => Some("a string"),
@@ -160,7 +161,7 @@ impl Metadata {
         if let Some(kind) = kind {
             return Err(Error::MetadataNotObject { kind });
         }
-        let bytes = json.as_str().len();
+        let bytes = text.len();
         if bytes > Self::MAX_BYTES {
             return Err(Error::Length {
                 argument: "metadata",

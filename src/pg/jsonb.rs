@@ -1,7 +1,5 @@
-//! `jsonb` as the text the server writes. pgrx's own JsonB goes through floating-point numbers and
+//! `jsonb` values as the server stores them. pgrx's own JsonB goes through floating-point numbers and
 //! would change metadata such as `{"ean": 12345678901234567890123}`.
-
-use std::ffi::CString;
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::Datum;
@@ -9,28 +7,62 @@ use pgrx::nullable::Nullable;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
-use pgrx::{FromDatum, IntoDatum, direct_function_call_as_datum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, direct_function_call_as_datum, pg_sys, varlena};
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
-/// A jsonb value, kept as its text.
+use super::jsonb_builder;
+
+/// A jsonb value: its varlena, in words, which keep it aligned as the server needs it. The first one is
+/// its header with the length, the last one may be padded.
 #[derive(Debug, Clone)]
-pub struct Jsonb(Box<RawValue>);
+pub struct Jsonb(Box<[u32]>);
 
 impl Jsonb {
-    /// What serde makes of a value that has no map with other than string keys.
+    /// The answer that serde makes of a struct.
     pub fn of(value: &impl Serialize) -> Self {
-        Jsonb(serde_json::value::to_raw_value(value).expect("answers are plain structs"))
+        let built = jsonb_builder::build(value).expect("answers are plain structs");
+        // SAFETY: it was built just now, and is not compressed or short.
+        unsafe { Jsonb::copy(built.cast()) }
     }
 
-    pub fn as_str(&self) -> &str {
-        self.0.get()
+    /// The text that the server writes.
+    pub fn to_text(&self) -> String {
+        // SAFETY: jsonb_out reads a whole jsonb and answers with a palloc'd, NUL-terminated text.
+        unsafe {
+            let value = pg_sys::Datum::from(self.0.as_ptr());
+            let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(value)]);
+            let text = text.expect("jsonb_out answers").cast_mut_ptr();
+            std::ffi::CStr::from_ptr(text)
+                .to_string_lossy()
+                .into_owned()
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        // SAFETY: the header says how many bytes there are.
+        unsafe {
+            let bytes = varlena::varsize_any(self.0.as_ptr().cast());
+            std::slice::from_raw_parts(self.0.as_ptr().cast(), bytes)
+        }
+    }
+
+    /// # Safety
+    /// `value` must point to a jsonb with a four-byte header, not compressed.
+    unsafe fn copy(value: *const pg_sys::varlena) -> Self {
+        // SAFETY: the header says how many bytes may be read, and the words have room for them.
+        unsafe {
+            let bytes = varlena::varsize_any(value);
+            let mut words = vec![0u32; bytes.div_ceil(4)].into_boxed_slice();
+            std::ptr::copy_nonoverlapping(value.cast::<u8>(), words.as_mut_ptr().cast(), bytes);
+            Jsonb(words)
+        }
     }
 }
 
+/// As bytes, which jsonb_builder takes over as they are.
 impl Serialize for Jsonb {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        serializer.serialize_bytes(self.as_bytes())
     }
 }
 
@@ -43,25 +75,23 @@ impl FromDatum for Jsonb {
         if is_null {
             return None;
         }
-        // SAFETY: the caller vouches for a jsonb datum; jsonb_out detoasts it and answers with a
-        // palloc'd, NUL-terminated text.
-        let text = unsafe {
-            let out = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)])?;
-            std::ffi::CStr::from_ptr(out.cast_mut_ptr())
-                .to_string_lossy()
-                .into_owned()
-        };
-        Some(Jsonb(
-            RawValue::from_string(text).expect("jsonb_out writes JSON"),
-        ))
+        // SAFETY: the caller vouches for a jsonb datum; detoasting makes it plain.
+        unsafe {
+            let plain = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            Some(Jsonb::copy(plain))
+        }
     }
 }
 
 impl IntoDatum for Jsonb {
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        let text = CString::new(self.as_str()).expect("JSON text holds no NUL");
-        // SAFETY: jsonb_in reads a NUL-terminated text, which outlives the call.
-        unsafe { direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(text.as_ptr().into())]) }
+        // SAFETY: copies the value into memory that the server frees.
+        unsafe {
+            let bytes = self.as_bytes();
+            let copy = pg_sys::palloc(bytes.len());
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.cast(), bytes.len());
+            Some(copy.into())
+        }
     }
 
     fn type_oid() -> pg_sys::Oid {

@@ -2,6 +2,7 @@
 //! folder (the worker's process handling is in `worker/process.rs`).
 
 mod jsonb;
+mod jsonb_builder;
 pub mod key_lock;
 mod nap;
 pub mod probe;
