@@ -1,7 +1,7 @@
 # What can be done here; `make help` lists it. Everything works as root and as an ordinary user, and
 # installs what it misses.
 
-.PHONY: help demo psql test soak install lint clean
+.PHONY: help demo psql till test soak install lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while read -r name what; do \
@@ -16,7 +16,10 @@ demo: ## the main job, shown on a private server
 psql: ## psql on a private server with softlock, which stops when psql ends
 	@tests/demo psql
 
-test: ## every suite: rust regress isolation pgspot cluster, and till where it is there
+till: ## the flower shop's till on Django with sample data, at http://localhost:8000
+	@tests/till/run
+
+test: ## every suite: rust regress isolation pgspot cluster till
 	@tests/run
 
 soak: ## ten minutes of the randomized checker: no double sale, no overlap

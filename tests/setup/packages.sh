@@ -17,6 +17,30 @@ packages() {
         apt-get install -y -q --no-install-recommends "${missing[@]}"
 }
 
+# unpacked PACKAGE: a package that would start a service if it were installed. Unpacks it, and the
+# libraries that it misses, into the cache, where it has not been installed by somebody. Sets unpacked,
+# the directory to find its files under, and unpacked_libraries, for LD_LIBRARY_PATH.
+unpacked() {
+    local names
+    unpacked='' unpacked_libraries=''
+    ! installed "$1" || return 0
+    unpacked=$SOFTLOCK_CACHE/package-$1
+    if ! [ -e "$unpacked/complete" ]; then
+        refresh_package_lists
+        say "unpacking Debian's $1 to $unpacked"
+        names=$(apt-get install -qq --print-uris --no-install-recommends "$1" |
+            sed -nE "s/^[^ ]* ((lib|$1)[^_]*)_.*/\1/p")
+        rm -rf "$unpacked" && mkdir -p "$unpacked/packages"
+        # shellcheck disable=SC2086 # many words
+        (cd "$unpacked/packages" && logged "download-$1" apt-get download $names)
+        for names in "$unpacked"/packages/*.deb; do dpkg-deb -x "$names" "$unpacked"; done
+        rm -rf "$unpacked/packages"
+        touch "$unpacked/complete"
+        let_server_read
+    fi
+    unpacked_libraries=$(echo "$unpacked"/usr/lib/*-linux-gnu)
+}
+
 # refresh_package_lists: once in a run.
 refresh_package_lists() {
     [ -z "${package_lists_are_fresh:-}" ] || return 0

@@ -9,6 +9,12 @@
 private_tree() {
     local from=$1 from_bin prefix tree part path stamp
     from_bin=$("$from" --bindir)
+    # Called by a script that has made one.
+    if [[ $from_bin = "$SOFTLOCK_CACHE"/server-* ]]; then
+        bin=$from_bin pg_config=$from
+        pg=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+        return
+    fi
     prefix=$("$from" --bindir --pkglibdir --sharedir --includedir-server | common_directory)
     tree=$SOFTLOCK_CACHE/server-$(private_name "$from")
     stamp="$root"$'\n'"$("$from" --version), $(stat -c %Y "$from_bin/postgres")"
