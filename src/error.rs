@@ -10,7 +10,9 @@ use crate::pg::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A NULL where it has no meaning.
-    Null { argument: &'static str },
+    Null {
+        argument: &'static str,
+    },
     /// A value whose length in bytes is out of bounds.
     Length {
         argument: &'static str,
@@ -25,19 +27,35 @@ pub enum Error {
         hint: Option<&'static str>,
     },
     /// `softlock.default_ttl` is longer than `softlock.max_ttl`, and no ttl was given.
-    DefaultTtlAboveMax { default_s: i32, max_s: i32 },
+    DefaultTtlAboveMax {
+        default_s: i32,
+        max_s: i32,
+    },
     /// Metadata that is JSON but not an object.
-    MetadataNotObject { kind: &'static str },
+    MetadataNotObject {
+        kind: &'static str,
+    },
     /// A count that must be at least one.
-    NotPositive { argument: &'static str, given: i32 },
+    NotPositive {
+        argument: &'static str,
+        given: i32,
+    },
     /// More resources in one call than are allowed.
-    TooMany { given: usize, max: usize },
+    TooMany {
+        given: usize,
+        max: usize,
+    },
     /// Tokens that do not go with the resources one to one.
-    TokenCount { tokens: usize, resources: usize },
+    TokenCount {
+        tokens: usize,
+        resources: usize,
+    },
     /// A wait in a transaction that could not see what it waits for.
     WaitIsolation,
     /// A row under an old snapshot: the caller's transaction has to be run again.
-    Serialization { resource: String },
+    Serialization {
+        resource: String,
+    },
     /// A sale of what the seller does not hold.
     NotHeld {
         owner: String,
@@ -50,9 +68,14 @@ pub enum Error {
         expires_at: Timestamp,
     },
     /// A write to a row whose resource nobody holds, where a lock is required.
-    GuardNotLocked { resource: String },
+    GuardNotLocked {
+        resource: String,
+    },
     /// A trigger that was not declared as `softlock_guard` needs it.
-    GuardDeclaration { problem: String },
+    GuardDeclaration {
+        problem: String,
+    },
+    TableAltered,
     /// The server has no launcher.
     NotPreloaded,
     /// There is no worker to sweep with.
@@ -97,6 +120,7 @@ impl Error {
                 ERRCODE_LOCK_NOT_AVAILABLE
             }
             Error::GuardDeclaration { .. } => ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+            Error::TableAltered => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotPreloaded => ERRCODE_CONFIG_FILE_ERROR,
             Error::NoWorkerSlot => ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
         }
@@ -133,6 +157,7 @@ impl Error {
             }
             Error::GuardNotLocked { resource } => format!("\"{resource}\" is not locked"),
             Error::GuardDeclaration { problem } => format!("softlock_guard {problem}"),
+            Error::TableAltered => "softlock.locks has been altered".into(),
             Error::NotPreloaded => "softlock is not preloaded: locks lapse on time, but nothing \
                                     sweeps them by itself"
                 .into(),
@@ -180,6 +205,9 @@ impl Error {
             } => {
                 format!("The lock of \"{owner}\" expires at {expires_at}.")
             }
+            Error::TableAltered => "It has a trigger, a check constraint, or an index with an \
+                                    expression or a predicate, which softlock would not heed."
+                .into(),
             Error::GuardNotLocked { .. } => "The table's trigger requires a lock to write.".into(),
             Error::NoWorkerSlot => {
                 "All worker slots are in use; softlock tries again at its next sweep.".into()
@@ -212,6 +240,7 @@ impl Error {
                 "CREATE TRIGGER … BEFORE UPDATE OR DELETE ON … FOR EACH ROW EXECUTE FUNCTION \
                  softlock_guard('prefix:', 'key_column' [, 'require'])",
             ),
+            Error::TableAltered => Some("Drop it."),
             Error::NotPreloaded => {
                 Some("Add to postgresql.conf and restart: shared_preload_libraries = 'softlock'")
             }

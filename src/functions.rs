@@ -196,7 +196,8 @@ fn softlock_sweep(max_rows: default!(Option<i32>, "NULL")) -> Result<Jsonb, Erro
         None => settings::sweep_batch(),
     };
     pg::require_writable(c"softlock_sweep()");
-    let report = sweep::batch(max_rows);
+    let mut report = sweep::Report::empty(sweep::LISTED);
+    report.batch(max_rows)?;
     report.log();
     Ok(report.answer())
 }

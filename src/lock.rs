@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::names::{Metadata, Owner, Session, Ttl};
-use crate::pg::{self, Jsonb, Timestamp};
+use crate::pg::{self, Jsonb, Place, Timestamp};
 
 /// A hold on a resource, live or lapsed.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Lock {
     pub metadata: Option<Jsonb>,
     pub acquired_at: Timestamp,
     pub expires_at: Timestamp,
+    /// Where it is, if it was looked up alone.
+    pub place: Option<Place>,
 }
 
 impl Lock {
@@ -58,6 +60,49 @@ pub struct Claim {
     pub session: Option<Session>,
     pub metadata: Option<Metadata>,
     pub ttl: Ttl,
+}
+
+impl Claim {
+    /// What the row becomes at `t` by a decision about the one seen. A grant and a move draw a token.
+    pub fn apply(
+        &self,
+        decision: Decision,
+        seen: Option<&Lock>,
+        t: Timestamp,
+        draw_token: impl FnOnce() -> i64,
+    ) -> Lock {
+        let session = self.session.as_ref().map(|s| s.as_str().to_owned());
+        let metadata = self.metadata.as_ref().map(|m| m.as_jsonb().clone());
+        let expires_at = self.ttl.after(t);
+        match (decision, seen) {
+            (Decision::Renew | Decision::Move, Some(seen)) => {
+                let (session, token) = match decision {
+                    Decision::Move => (session, draw_token()),
+                    _ => (seen.session.clone(), seen.token),
+                };
+                Lock {
+                    owner: seen.owner.clone(),
+                    session,
+                    token,
+                    role: seen.role,
+                    metadata: metadata.or_else(|| seen.metadata.clone()),
+                    acquired_at: seen.acquired_at,
+                    expires_at: seen.expires_at.max(expires_at),
+                    place: None,
+                }
+            }
+            _ => Lock {
+                owner: self.caller.owner.as_str().to_owned(),
+                session,
+                token: draw_token(),
+                role: self.caller.role,
+                metadata,
+                acquired_at: t,
+                expires_at,
+                place: None,
+            },
+        }
+    }
 }
 
 /// What an acquire does about a resource.
@@ -138,6 +183,7 @@ mod tests {
             metadata: None,
             acquired_at: Timestamp::from_raw(0),
             expires_at: Timestamp::from_raw(expires_at),
+            place: None,
         }
     }
 

@@ -1,23 +1,24 @@
-//! Every SQL statement on `softlock.locks`, prepared once per backend.
+//! Every write on `softlock.locks`: SQL statements, prepared once per backend, for sets of rows, and
+//! for what a verb has looked up (`pg::probe`) row by row the writer (`pg::writer`).
 //!
-//! The store decides nothing: a verb has looked (`pg::probe`) and says what to write. A row is
-//! written only if it still is the one that was seen (same token and expiry), so that nothing
-//! decided on an old look is ever carried out. All names are schema-qualified; operators and types
-//! are those of `pg_catalog`, which every caller puts first in its search_path.
+//! The store decides nothing: a verb says what to write. A row is written only if it still is the one
+//! that was seen, so that nothing decided on an old look is ever carried out. In the SQL all names are
+//! schema-qualified; operators and types are those of `pg_catalog`, which every caller puts first in
+//! its search_path.
 
 use std::cell::OnceCell;
 
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys::BuiltinOid::{
-    self, INT4ARRAYOID, INT4OID, INT8ARRAYOID, INT8OID, JSONBOID, OIDOID, TEXTARRAYOID, TEXTOID,
-    TIMESTAMPTZARRAYOID, TIMESTAMPTZOID,
-};
+use pgrx::pg_sys::BuiltinOid::{self, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID};
 use pgrx::pg_sys::{self, PgOid};
 use pgrx::spi::{self, OwnedPreparedStatement, Spi, SpiHeapTupleData, SpiTupleTable};
 
+use crate::error::Error;
 use crate::lock::{Claim, Decision, Lock};
 use crate::names::Resource;
 use crate::pg::Timestamp;
+use crate::pg::probe::Probe;
+use crate::pg::writer::Writer;
 
 /// A statement and its plan, made at its first use.
 struct Statement {
@@ -57,89 +58,7 @@ impl Statement {
     }
 }
 
-/// `INSERT` up to its source of rows, and what it brings back.
-macro_rules! insert {
-    ($source:literal) => {
-        concat!(
-            "INSERT INTO softlock.locks AS l
-                 (resource, owner, session, token, role, metadata, acquired_at, expires_at) ",
-            $source,
-            " RETURNING l.resource, l.token, l.session, l.acquired_at, l.expires_at"
-        )
-    };
-}
-
-/// `UPDATE` as a decision says: 0 grant, 1 renew, 2 move.
-macro_rules! rewrite {
-    ($decision:literal, $rows:literal) => {
-        concat!(
-            "UPDATE softlock.locks AS l SET
-                 owner = $2,
-                 session = CASE WHEN ",
-            $decision,
-            " = 1 THEN l.session ELSE $3 END,
-                 token = CASE WHEN ",
-            $decision,
-            " = 1 THEN l.token
-                              ELSE pg_catalog.nextval('softlock.token') END,
-                 role = CASE WHEN ",
-            $decision,
-            " = 0 THEN $4 ELSE l.role END,
-                 metadata = CASE WHEN ",
-            $decision,
-            " = 0 THEN $5
-                                 ELSE COALESCE($5, l.metadata) END,
-                 acquired_at = CASE WHEN ",
-            $decision,
-            " = 0 THEN $6 ELSE l.acquired_at END,
-                 expires_at = CASE WHEN ",
-            $decision,
-            " = 0 THEN $7
-                                   ELSE GREATEST(l.expires_at, $7) END ",
-            $rows,
-            " RETURNING l.resource, l.token, l.session, l.acquired_at, l.expires_at"
-        )
-    };
-}
-
 thread_local! {
-    static INSERT: Statement = const { Statement::new(
-        insert!("VALUES ($1, $2, $3, pg_catalog.nextval('softlock.token'), $4, $5, $6, $7)"),
-        &[TEXTOID, TEXTOID, TEXTOID, OIDOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID],
-    ) };
-
-    static INSERT_MANY: Statement = const { Statement::new(
-        insert!("SELECT r.resource, $2, $3, pg_catalog.nextval('softlock.token'), $4, $5, $6, $7
-                 FROM pg_catalog.unnest($1) AS r(resource)"),
-        &[TEXTARRAYOID, TEXTOID, TEXTOID, OIDOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID],
-    ) };
-
-    // SKIP LOCKED: a row that another transaction is writing is left alone, not waited for.
-    static REWRITE: Statement = const { Statement::new(
-        rewrite!("$8", "WHERE l.resource = (
-            SELECT r.resource FROM softlock.locks AS r
-            WHERE r.resource = $1 AND r.token = $9 AND r.expires_at = $10
-            FOR UPDATE SKIP LOCKED)"),
-        &[TEXTOID, TEXTOID, TEXTOID, OIDOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-          INT4OID, INT8OID, TIMESTAMPTZOID],
-    ) };
-
-    static REWRITE_MANY: Statement = const { Statement::new(
-        concat!(
-            "WITH seen AS MATERIALIZED (
-                 SELECT r.resource, s.decision
-                 FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($8),
-                                 pg_catalog.unnest($9), pg_catalog.unnest($10))
-                     AS s(resource, decision, token, expires_at)
-                 JOIN softlock.locks AS r ON r.resource = s.resource AND r.token = s.token
-                     AND r.expires_at = s.expires_at
-                 FOR UPDATE OF r SKIP LOCKED) ",
-            rewrite!("s.decision", "FROM seen AS s WHERE l.resource = s.resource")
-        ),
-        &[TEXTARRAYOID, TEXTOID, TEXTOID, OIDOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-          INT4ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID],
-    ) };
-
     // In byte order, so that two who lock the same rows never deadlock.
     static LOCK_ROWS: Statement = const { Statement::new(
         "SELECT l.resource, l.owner, l.session, l.token, l.role, l.acquired_at, l.expires_at
@@ -153,134 +72,93 @@ thread_local! {
         &[TEXTOID, TIMESTAMPTZOID],
     ) };
 
-    static DELETE: Statement = const { Statement::new(
-        "DELETE FROM softlock.locks AS l
-         WHERE l.resource = $1 AND l.token = $2 AND l.expires_at = $3 RETURNING 1",
-        &[TEXTOID, INT8OID, TIMESTAMPTZOID],
-    ) };
-
     static DELETE_MANY: Statement = const { Statement::new(
         "DELETE FROM softlock.locks AS l WHERE l.resource = ANY ($1)",
         &[TEXTARRAYOID],
     ) };
+}
 
-    // The rows are locked, and their expiry checked again, before they are deleted; one that is
-    // being renewed, consumed or taken over is skipped. Only the first names are brought back.
-    static DELETE_EXPIRED: Statement = const { Statement::new(
-        "WITH gone AS (
-             DELETE FROM softlock.locks AS l
-             WHERE l.ctid = ANY (ARRAY(
-                 SELECT e.ctid FROM softlock.locks AS e
-                 WHERE e.expires_at <= $1 ORDER BY e.expires_at LIMIT $2
-                 FOR UPDATE SKIP LOCKED))
-             AND l.expires_at <= $1
-             RETURNING l.resource, l.owner, l.session, l.expires_at)
-         SELECT g.resource, g.owner, g.session, g.expires_at, pg_catalog.count(*) OVER ()
-         FROM gone AS g ORDER BY g.expires_at, g.resource LIMIT $3",
-        &[TIMESTAMPTZOID, INT8OID, INT8OID],
-    ) };
+/// A row to write: the one seen, if any, and the decision about it.
+pub struct Change<'r, 's> {
+    pub resource: &'r Resource,
+    pub seen: Option<&'s Lock>,
+    pub decision: Decision,
 }
 
 /// A row as it was written.
 #[derive(Debug)]
-pub struct Written {
-    pub resource: String,
-    pub decision: Decision,
-    pub token: i64,
-    pub session: Option<String>,
-    pub acquired_at: Timestamp,
-    pub expires_at: Timestamp,
-}
-
-/// A row to write: the one seen, and the decision about it.
-pub struct Rewrite<'a> {
+pub struct Written<'a> {
     pub resource: &'a Resource,
-    pub seen: &'a Lock,
     pub decision: Decision,
+    pub lock: Lock,
 }
 
-/// An expired lock that a sweep deleted.
-#[derive(Debug)]
-pub struct Expired {
-    pub resource: String,
-    pub owner: String,
-    pub session: Option<String>,
-    pub expires_at: Timestamp,
+/// What a sweep deleted.
+#[derive(Default)]
+pub struct Lapsed {
+    pub count: u64,
+    pub listed: Vec<(String, Lock)>,
+    /// When the last of them had lapsed.
+    pub last: Option<Timestamp>,
 }
 
-/// Inserts the row of a resource that has none.
-pub fn insert(resource: &Resource, claim: &Claim, t: Timestamp) -> Written {
-    let args = row(resource.as_str().into(), claim, t);
-    INSERT
-        .with(|insert| {
-            insert.run(&args, |rows| {
-                rows.map(|row| written(&row, Decision::Grant)).next()
-            })
+/// Writes rows as the decisions say, without waiting. `Err` with the positions of rows that are not the
+/// ones seen any more, or that another transaction has locked, or that this transaction's snapshot
+/// does not see; the others may have been written.
+pub fn write<'r>(
+    probe: &Probe,
+    changes: &[Change<'r, '_>],
+    claim: &Claim,
+    t: Timestamp,
+) -> Result<Result<Vec<Written<'r>>, Vec<usize>>, Error> {
+    Writer::with(probe, |writer| {
+        require_plain(writer)?;
+        let mut written = Vec::with_capacity(changes.len());
+        let mut missed = Vec::new();
+        for (at, change) in changes.iter().enumerate() {
+            let &Change {
+                resource,
+                seen,
+                decision,
+            } = change;
+            let lock = claim.apply(decision, seen, t, || writer.draw_token());
+            let done = match seen {
+                Some(seen) => writer.replace(resource.as_str(), seen, &lock),
+                None => {
+                    writer.insert(resource.as_str(), &lock);
+                    true
+                }
+            };
+            match done {
+                true => written.push(Written {
+                    resource,
+                    decision,
+                    lock,
+                }),
+                false => missed.push(at),
+            }
+        }
+        Ok(match missed.is_empty() {
+            true => Ok(written),
+            false => Err(missed),
         })
-        .expect("an INSERT of one row returns it")
+    })
 }
 
-/// Inserts the rows of resources that have none.
-pub fn insert_many(resources: &[&Resource], claim: &Claim, t: Timestamp) -> Vec<Written> {
-    let args = row(texts(resources.iter().copied()), claim, t);
-    INSERT_MANY.with(|insert| {
-        insert.run(&args, |rows| {
-            rows.map(|row| written(&row, Decision::Grant)).collect()
-        })
+/// Deletes a row, waiting for another transaction that has it locked; `false` when it is not the
+/// one seen any more.
+pub fn delete(probe: &Probe, seen: &Lock) -> Result<bool, Error> {
+    Writer::with(probe, |writer| {
+        require_plain(writer)?;
+        Ok(writer.delete(seen))
     })
 }
 
-/// Rewrites a row as the decision says. `None`, with nothing written, when it is not the one seen
-/// any more, or another transaction has it locked, or this transaction's snapshot does not see it.
-pub fn rewrite(change: &Rewrite, claim: &Claim, t: Timestamp) -> Option<Written> {
-    let mut args = row(change.resource.as_str().into(), claim, t);
-    args.push(code(change.decision).into());
-    args.push(change.seen.token.into());
-    args.push(time_arg(change.seen.expires_at));
-    REWRITE.with(|rewrite| {
-        rewrite.run(&args, |rows| {
-            rows.map(|row| written(&row, change.decision)).next()
-        })
-    })
-}
-
-/// Rewrites rows as `rewrite` does, leaving out those of which it would answer `None`.
-pub fn rewrite_many(changes: &[Rewrite], claim: &Claim, t: Timestamp) -> Vec<Written> {
-    let mut args = row(
-        texts(changes.iter().map(|change| change.resource)),
-        claim,
-        t,
-    );
-    let seen = |read: fn(&Lock) -> i64| changes.iter().map(|c| read(c.seen)).collect::<Vec<_>>();
-    args.push(
-        changes
-            .iter()
-            .map(|c| code(c.decision))
-            .collect::<Vec<_>>()
-            .into(),
-    );
-    args.push(seen(|lock| lock.token).into());
-    args.push(
-        changes
-            .iter()
-            .map(|c| TimestampWithTimeZone::from(c.seen.expires_at))
-            .collect::<Vec<_>>()
-            .into(),
-    );
-    let decisions: std::collections::HashMap<_, _> = changes
-        .iter()
-        .map(|c| (c.resource.as_str(), c.decision))
-        .collect();
-    REWRITE_MANY.with(|rewrite| {
-        rewrite.run(&args, |rows| {
-            rows.map(|row| {
-                let mut written = written(&row, Decision::Grant);
-                written.decision = decisions[written.resource.as_str()];
-                written
-            })
-            .collect()
-        })
-    })
+fn require_plain(writer: &Writer) -> Result<(), Error> {
+    match writer.is_plain() {
+        true => Ok(()),
+        false => Err(Error::TableAltered),
+    }
 }
 
 /// Locks the rows of `resources`, waiting for other transactions, and answers them as they are now.
@@ -297,77 +175,36 @@ pub fn live_of_owner(owner: &str, t: Timestamp) -> Vec<(String, Lock)> {
     })
 }
 
-/// Deletes a row, waiting for another transaction that has it locked; `false` when it is not the
-/// one seen any more.
-pub fn delete(resource: &Resource, seen: &Lock) -> bool {
-    let args = [
-        resource.as_str().into(),
-        seen.token.into(),
-        time_arg(seen.expires_at),
-    ];
-    DELETE.with(|delete| delete.run(&args, |rows| !rows.is_empty()))
-}
-
 /// Deletes rows that this transaction has locked.
 pub fn delete_many<'a>(resources: impl Iterator<Item = &'a Resource>) {
     DELETE_MANY.with(|delete| delete.run(&[texts(resources)], |_| ()));
 }
 
-/// Deletes up to `max_rows` locks that had lapsed at `t`, oldest first, skipping rows that another
-/// transaction has locked. Answers their number and the first `max_listed` of them.
-pub fn delete_expired(t: Timestamp, max_rows: i32, max_listed: usize) -> (u64, Vec<Expired>) {
-    let args = [
-        time_arg(t),
-        i64::from(max_rows).into(),
-        (max_listed as i64).into(),
-    ];
-    DELETE_EXPIRED.with(|delete| {
-        delete.run(&args, |rows| {
-            let mut count = 0;
-            let listed = rows.map(|row| {
-                count = column::<i64>(row.get(5)) as u64;
-                Expired {
-                    resource: column(row.get(1)),
-                    owner: column(row.get(2)),
-                    session: row.get(3).expect("session is text"),
-                    expires_at: time(row.get(4)),
+/// Deletes up to `max_rows` locks that lapsed from `since`, if it is given, to `until`, oldest first,
+/// skipping rows that another transaction is writing; keeps the first `max_listed` of them.
+pub fn delete_lapsed(
+    since: Option<Timestamp>,
+    until: Timestamp,
+    max_rows: i32,
+    max_listed: usize,
+) -> Result<Lapsed, Error> {
+    let mut lapsed = Lapsed::default();
+    Probe::with(|probe| {
+        Writer::with(probe, |writer| {
+            require_plain(writer)?;
+            probe.each_lapsed(since, until, |mut row| {
+                if writer.delete_if_free(row.place()) {
+                    lapsed.count += 1;
+                    lapsed.last = Some(row.expires_at());
+                    if lapsed.listed.len() < max_listed {
+                        lapsed.listed.push(row.read());
+                    }
                 }
+                lapsed.count < max_rows as u64
             });
-            let listed = listed.collect();
-            (count, listed)
+            Ok(lapsed)
         })
     })
-}
-
-/// The decision as the statements know it.
-fn code(decision: Decision) -> i32 {
-    match decision {
-        Decision::Grant => 0,
-        Decision::Renew => 1,
-        Decision::Move => 2,
-        Decision::Held => unreachable!("a refusal writes nothing"),
-    }
-}
-
-/// Arguments 1 to 7 of the statements that write a claim.
-fn row<'a>(resources: DatumWithOid<'a>, claim: &'a Claim, t: Timestamp) -> Vec<DatumWithOid<'a>> {
-    vec![
-        resources,
-        claim.caller.owner.as_str().into(),
-        claim
-            .session
-            .as_ref()
-            .map(|session| session.as_str())
-            .into(),
-        claim.caller.role.into(),
-        claim
-            .metadata
-            .as_ref()
-            .map(|metadata| metadata.as_jsonb().clone())
-            .into(),
-        time_arg(t),
-        time_arg(claim.ttl.after(t)),
-    ]
 }
 
 fn texts<'a>(resources: impl Iterator<Item = &'a Resource>) -> DatumWithOid<'a> {
@@ -376,17 +213,6 @@ fn texts<'a>(resources: impl Iterator<Item = &'a Resource>) -> DatumWithOid<'a> 
 
 fn time_arg<'a>(t: Timestamp) -> DatumWithOid<'a> {
     TimestampWithTimeZone::from(t).into()
-}
-
-fn written(row: &SpiHeapTupleData, decision: Decision) -> Written {
-    Written {
-        resource: column(row.get(1)),
-        decision,
-        token: column(row.get(2)),
-        session: row.get(3).expect("session is text"),
-        acquired_at: time(row.get(4)),
-        expires_at: time(row.get(5)),
-    }
 }
 
 /// A row of LOCK_ROWS or LIVE_OF_OWNER, which leave metadata out.
@@ -399,6 +225,7 @@ fn locked(row: SpiHeapTupleData) -> (String, Lock) {
         metadata: None,
         acquired_at: time(row.get(6)),
         expires_at: time(row.get(7)),
+        place: None,
     };
     (column(row.get(1)), lock)
 }

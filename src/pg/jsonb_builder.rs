@@ -18,6 +18,7 @@ pub fn build(value: &impl Serialize) -> Result<*mut pg_sys::Jsonb, Error> {
         state: std::ptr::null_mut(),
         top: std::ptr::null_mut(),
         place: WJB_VALUE,
+        strings: Vec::new(),
     };
     value.serialize(&mut builder)?;
     if builder.top.is_null() {
@@ -33,12 +34,14 @@ struct Builder {
     top: *mut pg_sys::JsonbValue,
     /// What the next scalar is: a key, the value of one, or an array's element.
     place: JsonbIteratorToken::Type,
+    /// Copies of strings that may be gone before the outermost object is finished.
+    strings: Vec<Box<str>>,
 }
 
 impl Builder {
     fn push(&mut self, token: JsonbIteratorToken::Type, value: *mut pg_sys::JsonbValue) {
         // SAFETY: tokens come in the order that serde's traits enforce; a value lives as long as the
-        // call, which copies it, and what it points to as long as the memory context.
+        // call, which copies it, and what it points to as long as the builder or longer.
         self.top = unsafe { pg_sys::pushJsonbValue(&mut self.state, token, value) };
     }
 
@@ -57,6 +60,14 @@ impl Builder {
         fill(&mut value.val);
         self.push(self.place, &mut value);
         Ok(())
+    }
+
+    fn string(&mut self, value: *const u8, len: usize) -> Result<(), Error> {
+        let len = c_int::try_from(len).map_err(Error::custom)?;
+        self.scalar(jbvType::jbvString, |v| {
+            v.string.len = len;
+            v.string.val = value.cast_mut().cast();
+        })
     }
 
     /// A number, which the server's own function makes of `datum`.
@@ -132,13 +143,10 @@ impl ser::Serializer for &mut Builder {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
-        let len = c_int::try_from(value.len()).map_err(Error::custom)?;
-        // SAFETY: copies the string, which may be gone before the object is finished.
-        let val = unsafe { pg_sys::pnstrdup(value.as_ptr().cast(), value.len()) };
-        self.scalar(jbvType::jbvString, |v| {
-            v.string.len = len;
-            v.string.val = val;
-        })
+        let copy = Box::<str>::from(value);
+        let (start, len) = (copy.as_ptr(), copy.len());
+        self.strings.push(copy);
+        self.string(start, len)
     }
 
     /// A jsonb value, as the server stores it.
@@ -249,7 +257,9 @@ impl ser::SerializeStruct for &mut Builder {
         key: &'static str,
         value: &T,
     ) -> Result<(), Error> {
-        ser::SerializeMap::serialize_entry(self, key, value)
+        self.place = WJB_KEY;
+        self.string(key.as_ptr(), key.len())?;
+        ser::SerializeMap::serialize_value(self, value)
     }
 
     fn end(self) -> Result<(), Error> {

@@ -6,9 +6,11 @@ mod jsonb_builder;
 pub mod key_lock;
 mod nap;
 pub mod probe;
+mod row;
 pub mod subtransaction;
 mod timestamp;
 pub mod trigger;
+pub mod writer;
 
 use std::ffi::CStr;
 
@@ -16,6 +18,7 @@ use pgrx::pg_sys;
 
 pub use jsonb::Jsonb;
 pub use nap::nap;
+pub use row::Place;
 pub use timestamp::Timestamp;
 
 /// Reserves a prefix, so that a misspelt setting is reported instead of stored.

@@ -23,6 +23,10 @@ impl Timestamp {
         Timestamp(micros)
     }
 
+    pub fn raw(self) -> i64 {
+        self.0
+    }
+
     pub fn plus_micros(self, micros: i64) -> Self {
         Timestamp(self.0.saturating_add(micros))
     }

@@ -28,10 +28,10 @@ pub fn acquire(resource: &Resource, claim: &Claim, wait: Duration) -> Result<Jso
             outcome: written.decision.outcome(),
             resource: resource.as_str(),
             owner: claim.caller.owner.as_str(),
-            session: written.session.as_deref(),
-            token: written.token,
-            acquired_at: written.acquired_at,
-            expires_at: written.expires_at,
+            session: written.lock.session.as_deref(),
+            token: written.lock.token,
+            acquired_at: written.lock.acquired_at,
+            expires_at: written.lock.expires_at,
         }),
         Err(Conflict::Held(lock)) => Jsonb::of(&Held {
             acquired: false,
@@ -48,7 +48,10 @@ pub fn acquire(resource: &Resource, claim: &Claim, wait: Duration) -> Result<Jso
 }
 
 /// One try, without waiting: the row as written, or what stands against it.
-fn attempt(resource: &Resource, claim: &Claim) -> Result<Result<Written, Conflict>, Error> {
+fn attempt<'a>(
+    resource: &'a Resource,
+    claim: &Claim,
+) -> Result<Result<Written<'a>, Conflict>, Error> {
     let got = seize(slice::from_ref(resource), claim)?;
     Ok(got
         .map(|mut written| written.remove(0))
@@ -59,11 +62,11 @@ fn attempt(resource: &Resource, claim: &Claim) -> Result<Result<Written, Conflic
 /// the first in line has it and looks again and again. Meanwhile whoever does not wait finds the
 /// key contended, so that no newcomer overtakes; the holder itself is not hindered, since renewing
 /// and releasing do not need that lock.
-fn attempt_until(
-    resource: &Resource,
+fn attempt_until<'a>(
+    resource: &'a Resource,
     claim: &Claim,
     deadline: Instant,
-) -> Result<Result<Written, Conflict>, Error> {
+) -> Result<Result<Written<'a>, Conflict>, Error> {
     if !key_lock::lock_until(resource.as_str(), deadline) {
         return attempt(resource, claim);
     }

@@ -20,8 +20,8 @@ pub fn acquire_many(cart: &Cart, claim: &Claim) -> Result<Jsonb, Error> {
                 CartLock {
                     resource,
                     outcome: written.decision.outcome(),
-                    token: written.token,
-                    expires_at: written.expires_at,
+                    token: written.lock.token,
+                    expires_at: written.lock.expires_at,
                 }
             };
             Jsonb::of(&CartTaken {

@@ -14,18 +14,28 @@ use super::hold;
 /// Frees the live lock on `resource`, whoever holds it, and says in the log who did it and why.
 pub fn break_lock(resource: &Resource, reason: Option<&Reason>) -> Result<Jsonb, Error> {
     loop {
-        let lock = Probe::with(|probe| probe.find(resource.as_str()));
-        let Some(lock) = lock.filter(|lock| lock.is_live(Timestamp::now())) else {
-            return Ok(Jsonb::of(&NotBroken {
-                broken: false,
-                outcome: "not_held",
-                resource: resource.as_str(),
-            }));
+        // The lock that was freed, if there was one; or that the row has been written since the look.
+        let freed = Probe::with(|probe| -> Result<_, Error> {
+            let found = probe.find(resource.as_str());
+            let Some(lock) = found.filter(|lock| lock.is_live(Timestamp::now())) else {
+                return Ok(Ok(None));
+            };
+            Ok(match store::delete(probe, &lock)? {
+                true => Ok(Some(lock)),
+                false => Err(hold::may_look_again(resource)?),
+            })
+        })?;
+        let lock = match freed {
+            Err(()) => continue,
+            Ok(Some(lock)) => lock,
+            Ok(None) => {
+                return Ok(Jsonb::of(&NotBroken {
+                    broken: false,
+                    outcome: "not_held",
+                    resource: resource.as_str(),
+                }));
+            }
         };
-        if !store::delete(resource, &lock) {
-            hold::may_look_again(resource)?;
-            continue;
-        }
         let role = pg::role_name(lock.role);
         log!(
             "softlock broke the lock on \"{}\" of owner \"{}\" (role \"{role}\"), by role \"{}\": {}",

@@ -27,8 +27,13 @@ impl Refused {
 }
 
 /// The caller's live lock on `resource`, as it is now.
-pub fn look(resource: &Resource, caller: &Caller, token: Option<i64>) -> Result<Lock, Refused> {
-    let lock = Probe::with(|probe| probe.find(resource.as_str()));
+pub fn look(
+    probe: &Probe,
+    resource: &Resource,
+    caller: &Caller,
+    token: Option<i64>,
+) -> Result<Lock, Refused> {
+    let lock = probe.find(resource.as_str());
     check(lock, caller, token, Timestamp::now())
 }
 

@@ -12,7 +12,7 @@ use crate::lock::{Claim, Decision, Lock, decide};
 use crate::names::Resource;
 use crate::pg::probe::Probe;
 use crate::pg::{self, Timestamp, key_lock, subtransaction};
-use crate::store::{self, Rewrite, Written};
+use crate::store::{self, Change, Written};
 
 /// Why a resource can't be had.
 #[derive(Debug)]
@@ -36,46 +36,49 @@ struct Found<'a> {
 
 /// Takes the resources for the claim: the rows as written, or every conflict with its resource's
 /// position, and then nothing is left behind. The resources must be distinct and in byte order.
-pub fn seize(
-    resources: &[Resource],
+pub fn seize<'a>(
+    resources: &'a [Resource],
     claim: &Claim,
-) -> Result<Result<Vec<Written>, Conflicts>, Error> {
-    loop {
-        let (t, found) = match decide_all(resources, claim) {
-            Ok(decided) => decided,
-            Err(conflicts) => return Ok(Err(conflicts)),
-        };
-        let missed = match write_all(&found, claim, t) {
-            Ok(written) => return Ok(Ok(written)),
-            Err(missed) => missed,
-        };
-        // Somebody else is writing these rows, or has just written them.
-        unlock(&found);
-        if pg::uses_transaction_snapshot() {
-            return Err(Error::Serialization {
-                resource: resources[missed[0]].as_str().into(),
-            });
-        }
-        let unchanged: Vec<_> = Probe::with(|probe| {
-            let same = |&at: &usize| {
+) -> Result<Result<Vec<Written<'a>>, Conflicts>, Error> {
+    Probe::with(|probe| {
+        loop {
+            let (t, found) = match decide_all(probe, resources, claim) {
+                Ok(decided) => decided,
+                Err(conflicts) => return Ok(Err(conflicts)),
+            };
+            let missed = match write_all(probe, &found, claim, t)? {
+                Ok(written) => return Ok(Ok(written)),
+                Err(missed) => missed,
+            };
+            // Somebody else is writing these rows, or has just written them.
+            unlock(&found);
+            if pg::uses_transaction_snapshot() {
+                return Err(Error::Serialization {
+                    resource: resources[missed[0]].as_str().into(),
+                });
+            }
+            probe.look_anew();
+            let unchanged = |&at: &usize| {
                 let now = probe.find(found[at].resource.as_str());
                 now.zip(found[at].row.as_ref())
                     .is_some_and(|(now, seen)| now.is_same_as(seen))
             };
-            missed.into_iter().filter(same).collect()
-        });
-        if !unchanged.is_empty() {
-            return Ok(Err(unchanged
-                .into_iter()
-                .map(|at| (at, Conflict::Contended))
-                .collect()));
+            let contended: Vec<_> = missed.into_iter().filter(unchanged).collect();
+            if !contended.is_empty() {
+                return Ok(Err(contended
+                    .into_iter()
+                    .map(|at| (at, Conflict::Contended))
+                    .collect()));
+            }
+            probe.look_anew();
         }
-    }
+    })
 }
 
 /// Decides about each resource at one time `t`. On success this transaction has the key's lock of
 /// every resource that it is to be granted.
 fn decide_all<'a>(
+    probe: &mut Probe,
     resources: &'a [Resource],
     claim: &Claim,
 ) -> Result<(Timestamp, Vec<Found<'a>>), Conflicts> {
@@ -87,19 +90,15 @@ fn decide_all<'a>(
             t,
         )
     };
-    let look = || {
-        Probe::with(|probe| {
-            resources
-                .iter()
-                .map(|r| probe.find(r.as_str()))
-                .collect::<Vec<_>>()
-        })
+    let look = |probe: &Probe| {
+        let found = resources.iter().map(|r| probe.find(r.as_str()));
+        found.collect::<Vec<_>>()
     };
 
     let mut conflicts = Vec::new();
     let mut contended = HashSet::new();
     let mut key_locked = vec![false; resources.len()];
-    let rows = look();
+    let rows = look(probe);
     let t = Timestamp::now();
     for (at, row) in rows.iter().enumerate() {
         if decision(row.as_ref(), t) == Decision::Grant {
@@ -110,8 +109,8 @@ fn decide_all<'a>(
         }
     }
 
-    let rows = if key_locked.contains(&true) {
-        look()
+    let rows = if key_locked.contains(&true) && probe.may_see_more() {
+        look(probe)
     } else {
         rows
     };
@@ -146,45 +145,32 @@ fn decide_all<'a>(
 
 /// Writes what was decided. `Err` with the positions of rows that are not as they were seen, or are
 /// locked by another transaction; then nothing is written.
-fn write_all(found: &[Found], claim: &Claim, t: Timestamp) -> Result<Vec<Written>, Vec<usize>> {
-    let changes: Vec<_> = found
-        .iter()
-        .filter_map(|f| {
-            let seen = f.row.as_ref()?;
-            Some(Rewrite {
-                resource: f.resource,
-                seen,
-                decision: f.decision,
-            })
-        })
-        .collect();
-    let new: Vec<_> = found
-        .iter()
-        .filter(|f| f.row.is_none())
-        .map(|f| f.resource)
-        .collect();
-    match (new.as_slice(), changes.as_slice()) {
-        ([], []) => Ok(Vec::new()),
-        ([one], []) => Ok(vec![store::insert(one, claim, t)]),
-        ([], [one]) => store::rewrite(one, claim, t)
-            .map(|w| vec![w])
-            .ok_or(vec![0]),
-        (new, []) => Ok(store::insert_many(new, claim, t)),
-        // One missed row undoes the others, so that a refused cart leaves no row lock either.
-        (new, changes) => subtransaction::attempt(|| {
-            let mut written = store::rewrite_many(changes, claim, t);
-            if written.len() < changes.len() {
-                let had: HashSet<_> = written.iter().map(|w| w.resource.as_str()).collect();
-                let missed = |(at, f): (usize, &Found)| {
-                    (f.row.is_some() && !had.contains(f.resource.as_str())).then_some(at)
-                };
-                return Err(found.iter().enumerate().filter_map(missed).collect());
-            }
-            if !new.is_empty() {
-                written.extend(store::insert_many(new, claim, t));
-            }
-            Ok(written)
-        }),
+fn write_all<'a>(
+    probe: &Probe,
+    found: &[Found<'a>],
+    claim: &Claim,
+    t: Timestamp,
+) -> Result<Result<Vec<Written<'a>>, Vec<usize>>, Error> {
+    let changes = found.iter().map(|found| Change {
+        resource: found.resource,
+        seen: found.row.as_ref(),
+        decision: found.decision,
+    });
+    let changes: Vec<_> = changes.collect();
+    let write = || store::write(probe, &changes, claim, t);
+    if changes.len() <= 1 || changes.iter().all(|change| change.seen.is_none()) {
+        return write();
+    }
+    // One missed row undoes the others, so that a refused cart leaves no row lock either.
+    let done = subtransaction::attempt(|| match write() {
+        Ok(Ok(written)) => Ok(written),
+        Ok(Err(missed)) => Err(Ok(missed)),
+        Err(error) => Err(Err(error)),
+    });
+    match done {
+        Ok(written) => Ok(Ok(written)),
+        Err(Ok(missed)) => Ok(Err(missed)),
+        Err(Err(error)) => Err(error),
     }
 }
 

@@ -1,9 +1,12 @@
 //! The sweeper: one database, until nothing expired is left.
 
+use std::panic::AssertUnwindSafe;
+
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, DynamicBackgroundWorker,
     DynamicBackgroundWorkerLoadError,
 };
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::prelude::*;
 
 use super::process;
@@ -35,14 +38,18 @@ pub extern "C-unwind" fn softlock_sweeper_main(database: pg_sys::Datum) {
         return;
     }
     process::report_activity(process::Activity::Running, c"sweeping expired locks");
-    let mut report = sweep::Report::empty();
+    let mut report = sweep::Report::empty(sweep::LOGGED);
     loop {
         let max_rows = settings::sweep_batch();
-        let batch = BackgroundWorker::transaction(|| sweep::batch(max_rows));
+        let batch = || {
+            report
+                .batch(max_rows)
+                .map_err(ErrorReport::from)
+                .unwrap_or_report()
+        };
+        let released = BackgroundWorker::transaction(AssertUnwindSafe(batch));
         process::report_statistics();
-        let done = batch.count() < max_rows as u64;
-        report.add(batch);
-        if done {
+        if released < max_rows as u64 {
             break;
         }
         process::reload_if_asked();

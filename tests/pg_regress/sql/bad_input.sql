@@ -105,4 +105,24 @@ SELECT resource FROM softlock.locks;
 
 -- What is not in the server's locale is not in the server's hands: names are compared byte by byte.
 SELECT softlock_acquire('é', 'anna')->>'outcome', softlock_acquire(U&'e\0301', 'boris')->>'outcome';
+-- What softlock does not heed, it does not pass over: a trigger, a check or an expression on its table.
+CREATE FUNCTION pg_temp.audit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER audit BEFORE INSERT ON softlock.locks FOR EACH ROW EXECUTE FUNCTION pg_temp.audit();
+SELECT pg_temp.raises($$softlock_acquire('k', 'anna')$$);
+SELECT pg_temp.raises($$softlock_release('month', 'anna')$$);
+DROP TRIGGER audit ON softlock.locks;
+ALTER TABLE softlock.locks ADD CHECK (owner <> 'carol');
+SELECT pg_temp.raises($$softlock_renew('month', 'anna')$$);
+ALTER TABLE softlock.locks DROP CONSTRAINT locks_owner_check;
+CREATE INDEX ON softlock.locks (lower(owner));
+SELECT pg_temp.raises($$softlock_acquire('k', 'anna')$$);
+DROP INDEX softlock.locks_lower_idx;
+CREATE INDEX ON softlock.locks (owner) WHERE session IS NULL;
+SELECT pg_temp.raises($$softlock_acquire_many(ARRAY['k', 'l'], 'anna')$$);
+DROP INDEX softlock.locks_owner_idx1;
+-- Plain ones and columns that a later version may have are served.
+CREATE INDEX ON softlock.locks USING brin (acquired_at);
+ALTER TABLE softlock.locks ADD later text;
+SELECT softlock_acquire('later', 'anna')->>'outcome', softlock_renew('later', 'anna')->>'outcome', softlock_release('later', 'anna')->>'outcome';
+SELECT resource FROM softlock.locks ORDER BY resource;
 DROP EXTENSION softlock;
