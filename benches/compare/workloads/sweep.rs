@@ -1,0 +1,118 @@
+//! Getting rid of what has lapsed, while others take and free.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use serde_json::Value;
+
+use crate::candidates::{Candidate, Till};
+use crate::figure::percentile;
+use crate::load::together;
+use crate::plan::Plan;
+use crate::samples::Recorder;
+use crate::server;
+
+/// Who takes and frees meanwhile, in which table, what the sweep is called, and the sweep: it
+/// answers how many it has deleted.
+type Candidates = [(
+    Candidate,
+    &'static str,
+    &'static str,
+    fn(&mut Client) -> u64,
+); 2];
+
+const CANDIDATES: Candidates = [
+    (Candidate::Softlock, "softlock.locks", "softlock", sweep),
+    (Candidate::Upsert, "upsert_locks", "plain DELETE", delete),
+];
+
+/// Live locks among the lapsed ones.
+const LIVE: i64 = 100_000;
+const CONNECTIONS: usize = 4;
+/// How often each of them takes something, and frees it.
+const EVERY: Duration = Duration::from_millis(5);
+
+const BEFORE: u8 = 0;
+const DURING: u8 = 1;
+const AFTER: u8 = 2;
+
+pub fn run(plan: &Plan, out: &mut Recorder) {
+    for round in plan.rounds() {
+        for (candidate, table, name, delete) in CANDIDATES {
+            server::clear();
+            let mut client = server::connect(server::DATABASE);
+            server::load(&mut client, table, 0, 1, plan.lapsed, "-1 day");
+            server::load(&mut client, table, plan.lapsed, 1, LIVE, "12 hours");
+            client
+                .batch_execute("VACUUM ANALYZE; CHECKPOINT")
+                .expect("a superuser may vacuum");
+            let phase = AtomicU8::new(BEFORE);
+            let (rows, waits) = thread::scope(|scope| {
+                let traffic = scope.spawn(|| traffic(candidate, &phase));
+                thread::sleep(plan.slice * 3);
+                phase.store(DURING, Ordering::Relaxed);
+                let start = Instant::now();
+                let deleted = delete(&mut client);
+                let seconds = start.elapsed().as_secs_f64();
+                phase.store(AFTER, Ordering::Relaxed);
+                assert_eq!(deleted, plan.lapsed as u64);
+                let waits = traffic.join().expect("the traffic flows until the end");
+                (deleted as f64 / seconds, waits)
+            });
+            out.note("rows", "beside live traffic", name, round, rows);
+            for (case, phase) in [("before", BEFORE), ("during", DURING)] {
+                let of_phase = waits.iter().filter(|(when, _)| *when == phase);
+                let milliseconds = of_phase.map(|(_, wait)| wait.as_secs_f64() * 1000.0);
+                let p99 = percentile(milliseconds.collect(), 0.99);
+                out.note("p99", case, name, round, p99);
+            }
+        }
+    }
+}
+
+/// As the background worker does: batches, each a transaction, until nothing lapsed is left.
+fn sweep(client: &mut Client) -> u64 {
+    let sweep = client
+        .prepare("SELECT softlock_sweep()")
+        .expect("the statement is valid");
+    let batches = std::iter::repeat_with(|| {
+        let row = client.query_one(&sweep, &[]).expect("it sweeps");
+        row.get::<_, Value>(0)["released_count"]
+            .as_u64()
+            .expect("a count")
+    });
+    batches.take_while(|&released| released > 0).sum()
+}
+
+fn delete(client: &mut Client) -> u64 {
+    client
+        .execute("DELETE FROM upsert_locks WHERE expires_at <= now()", &[])
+        .expect("it deletes")
+}
+
+/// Takes and frees at a steady pace, and answers how long each acquire took, and in which phase. It
+/// counts from when it was due, so that an acquire which keeps the next ones from being asked counts
+/// as all of them.
+fn traffic(candidate: Candidate, phase: &AtomicU8) -> Vec<(u8, Duration)> {
+    let mut tills = candidate.connect_many(server::DATABASE, CONNECTIONS);
+    let waits = together(&mut tills, |number, till: &mut Box<dyn Till>, _| {
+        let mut waits = Vec::new();
+        let mut due = Instant::now();
+        for n in 0.. {
+            let now = phase.load(Ordering::Relaxed);
+            if now == AFTER {
+                break;
+            }
+            due += EVERY;
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            let key = format!("new:{number}-{n}");
+            assert!(till.acquire(&key));
+            waits.push((now, due.elapsed()));
+            assert!(till.release(&key));
+        }
+        waits
+    });
+    waits.concat()
+}
