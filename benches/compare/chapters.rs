@@ -94,12 +94,9 @@ pub const CHAPTERS: [Chapter; 7] = [
                a second each: softlock's sweep in batches, and one plain DELETE.",
         metrics: &[
             metric("rows", "Rows deleted per second").compared_to("softlock"),
-            metric(
-                "p99",
-                "Slowest hundredth of acquires: at least this many ms",
-            )
-            .compared_to("softlock")
-            .drawn("sweep.svg"),
+            metric("p99", "p99 of acquire, ms")
+                .compared_to("softlock")
+                .drawn("sweep.svg"),
         ],
     },
     Chapter {

@@ -34,9 +34,9 @@ impl Plan {
                 slice: seconds(0.1),
                 rounds: 3,
                 growth: [
-                    ("10 thousand", 1_000),
-                    ("1 million", 10_000),
-                    ("10 million", 100_000),
+                    ("1 thousand", 1_000),
+                    ("10 thousand", 10_000),
+                    ("100 thousand", 100_000),
                 ],
                 lapsed: 50_000,
                 churn: 20_000,
@@ -45,7 +45,7 @@ impl Plan {
             Plan {
                 only,
                 slice: seconds(1.0),
-                rounds: 5,
+                rounds: 7,
                 growth: [
                     ("10 thousand", 10_000),
                     ("1 million", 1_000_000),

@@ -55,6 +55,14 @@ pub fn load(client: &mut Client, table: &str, first: i64, step: i64, count: i64,
         .expect("the locks are loaded");
 }
 
+/// Does now what autovacuum and the checkpointer would do at a time of their own choice.
+pub fn settle(database: &str) {
+    let mut client = connect(database);
+    for command in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        client.batch_execute(command).expect("a superuser may");
+    }
+}
+
 /// The Redis with this `appendfsync`.
 pub fn redis(appendfsync: &str) -> redis::Connection {
     let socket = format!("redis+unix://{}/redis-{appendfsync}", variable("PGHOST"));

@@ -7,15 +7,15 @@ use serde_json::Value;
 use super::Till;
 use crate::server;
 
-/// The upsert, up to where its rows come from; `$2` is the owner.
+/// The upsert of a row for the key, which the statement makes of what is around the columns.
 macro_rules! upsert {
-    ($key:literal, $from:literal) => {
+    ($before:literal, $after:literal) => {
         concat!(
-            "INSERT INTO upsert_locks AS l (resource, owner, token, role, acquired_at, expires_at) SELECT ",
-            $key,
+            "INSERT INTO upsert_locks AS l (resource, owner, token, role, acquired_at, expires_at) ",
+            $before,
             ", $2, nextval('upsert_token'), current_role::regrole, clock_timestamp(),
-                clock_timestamp() + interval '30 minutes' ",
-            $from,
+                clock_timestamp() + interval '30 minutes'",
+            $after,
             " ON CONFLICT (resource) DO UPDATE SET owner = excluded.owner, token = excluded.token,
                 acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
               WHERE l.owner = excluded.owner OR l.expires_at <= clock_timestamp()
@@ -24,8 +24,10 @@ macro_rules! upsert {
     };
 }
 
+const UPSERT: &str = upsert!("VALUES ($1", ")");
+
 /// The upsert of many keys, `$1`, in one statement.
-pub const UPSERT_MANY: &str = upsert!("k", "FROM unnest($1::text[]) AS k");
+pub const UPSERT_MANY: &str = upsert!("SELECT k", " FROM unnest($1::text[]) AS k");
 
 /// What a statement's rows say: whether it did what it was to do.
 type Succeeded = fn(&[Row]) -> bool;
@@ -50,7 +52,7 @@ impl OneStatement {
     }
 
     pub fn upsert(database: &str, owner: &str) -> OneStatement {
-        OneStatement::prepare(database, owner, upsert!("$1", ""), |rows| !rows.is_empty())
+        OneStatement::prepare(database, owner, UPSERT, |rows| !rows.is_empty())
             .and_release(
                 "DELETE FROM upsert_locks
                  WHERE resource = $1 AND owner = $2 AND expires_at > clock_timestamp() RETURNING token",

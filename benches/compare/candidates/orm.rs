@@ -23,8 +23,8 @@ impl Flow {
             .expect("the statement is valid");
         let update = client
             .prepare(
-                "UPDATE reservation SET reserved_by = $2,
-                     reserved_until = CASE WHEN $2 IS NOT NULL THEN clock_timestamp() + interval '30 minutes' END
+                "UPDATE reservation SET reserved_by = $2::text,
+                     reserved_until = CASE WHEN $2::text IS NOT NULL THEN clock_timestamp() + interval '30 minutes' END
                  WHERE id = $1",
             )
             .expect("the statement is valid");

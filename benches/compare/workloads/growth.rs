@@ -29,9 +29,6 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
         create(&database, size);
         (name, size, database)
     });
-    server::connect(server::DATABASE)
-        .batch_execute("CHECKPOINT")
-        .expect("a superuser may checkpoint");
     for round in plan.rounds() {
         for (candidate, _) in CANDIDATES {
             for (case, size, database) in &databases {
@@ -68,12 +65,10 @@ fn create(database: &str, size: i64) {
             scope.spawn(move || {
                 let mut client = server::connect(database);
                 server::load(&mut client, table, 0, 2, size, "12 hours");
-                client
-                    .batch_execute(&format!("VACUUM ANALYZE {table}"))
-                    .expect("a superuser may vacuum");
             });
         }
     });
+    server::settle(database);
 }
 
 /// Acquires and releases per second of keys scattered among those that are held.

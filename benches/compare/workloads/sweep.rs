@@ -45,9 +45,7 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             let mut client = server::connect(server::DATABASE);
             server::load(&mut client, table, 0, 1, plan.lapsed, "-1 day");
             server::load(&mut client, table, plan.lapsed, 1, LIVE, "12 hours");
-            client
-                .batch_execute("VACUUM ANALYZE; CHECKPOINT")
-                .expect("a superuser may vacuum");
+            server::settle(server::DATABASE);
             let phase = AtomicU8::new(BEFORE);
             let (rows, waits) = thread::scope(|scope| {
                 let traffic = scope.spawn(|| traffic(candidate, &phase));

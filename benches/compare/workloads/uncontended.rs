@@ -25,10 +25,10 @@ const KEYS: usize = 64_000;
 pub fn run(plan: &Plan, out: &mut Recorder) {
     server::connect(server::DATABASE)
         .batch_execute(&format!(
-            "INSERT INTO reservation (kit) SELECT 'kit:' || n FROM generate_series(0, {KEYS} - 1) AS n;
-             VACUUM ANALYZE"
+            "INSERT INTO reservation (kit) SELECT 'kit:' || n FROM generate_series(0, {KEYS} - 1) AS n"
         ))
         .expect("the application's rows are written");
+    server::settle(server::DATABASE);
     for count in [1, 4, 16, 64] {
         for round in plan.rounds() {
             for candidate in CANDIDATES {
