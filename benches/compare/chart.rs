@@ -1,18 +1,28 @@
 //! A metric as a picture: a group of bars per case, a bar per candidate, with the spread of the
 //! rounds drawn on it. On white, so that it can be read on a dark page, too.
 
+use std::error::Error;
 use std::path::Path;
 
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::chapters::Metric;
 use crate::figure::Figure;
 use crate::report::number;
 use crate::samples::Samples;
 
-const SIZE: (u32, u32) = (900, 420);
-/// Colours that people tell apart who see few of them; softlock's, always the first candidate, first.
+const SIZE: (u32, u32) = (960, 400);
+/// What the names of the candidates take, on the right.
+const LEGEND: u32 = 200;
+/// A line of text.
+const LINE: i32 = 17;
+/// Of a group's width, what its bars take; of a bar's width, what is filled.
+const GROUP_FILLED: f64 = 0.85;
+const BAR_FILLED: f64 = 0.92;
+/// Colours that people tell apart who see few of them.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -23,45 +33,51 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(240, 228, 66),
     RGBColor(130, 130, 130),
 ];
-/// Of a group's width, what its bars take.
-const FILLED: f64 = 0.85;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Drawn = Result<(), Box<dyn Error>>;
 
-pub fn draw(path: &Path, workload: &str, metric: &Metric, samples: &Samples) {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
-    area.fill(&WHITE).expect("the picture can be drawn");
-    try_draw(&area, workload, metric, samples).expect("the picture can be drawn");
-    area.present().expect("the picture can be written");
+/// What is drawn: the figures of a candidate, one for each case.
+struct Series<'a> {
+    candidate: &'a str,
+    figures: Vec<Option<Figure>>,
 }
 
-fn try_draw(
-    area: &Area,
-    workload: &str,
-    metric: &Metric,
-    samples: &Samples,
-) -> Result<(), Box<dyn std::error::Error>> {
+pub fn draw(path: &Path, workload: &str, metric: &Metric, samples: &Samples) {
     let cases = samples.cases(workload, metric.name);
-    let candidates = samples.candidates(workload, metric.name);
-    let figure = |case: &str, candidate: &str| {
-        Figure::of(
-            samples
-                .of(workload, metric.name, case, candidate)
-                .into_values(),
-        )
-    };
-    let top = cases
-        .iter()
-        .flat_map(|case| candidates.iter().filter_map(|c| figure(case, c)))
-        .map(|figure| figure.max)
-        .fold(0.0, f64::max);
+    let series: Vec<Series> = samples
+        .candidates(workload, metric.name)
+        .into_iter()
+        .filter(|candidate| !metric.not_drawn.contains(candidate))
+        .map(|candidate| Series {
+            candidate,
+            figures: cases
+                .iter()
+                .map(|case| samples.of(workload, metric.name, case, candidate))
+                .map(|rounds| Figure::of(rounds.into_values()))
+                .collect(),
+        })
+        .collect();
+    try_draw(path, metric.title, &cases, &series).expect("the picture can be drawn");
+}
 
-    let mut chart = ChartBuilder::on(area)
-        .caption(metric.title, ("sans-serif", 20))
+fn try_draw(path: &Path, title: &str, cases: &[&str], series: &[Series]) -> Drawn {
+    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (left, right) = area.split_horizontally(SIZE.0 - LEGEND);
+    let figures = series
+        .iter()
+        .flat_map(|series| series.figures.iter().flatten());
+    let top = figures.map(|figure| figure.max).fold(0.0, f64::max);
+    let lines = cases.iter().map(|case| case.split(' ').count()).max();
+
+    let mut chart = ChartBuilder::on(&left)
+        .caption(title, ("sans-serif", 20))
         .margin(12)
-        .x_label_area_size(30)
+        .x_label_area_size(LINE * lines.unwrap_or(1) as i32 + 8)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..cases.len() as f64, 0.0..top * 1.25)?;
+        .build_cartesian_2d(0.0..cases.len() as f64, 0.0..top * 1.05)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
@@ -71,52 +87,50 @@ fn try_draw(
         .y_label_formatter(&|value| number(*value))
         .label_style(("sans-serif", 13))
         .draw()?;
-
-    let width = FILLED / candidates.len() as f64;
-    for (place, candidate) in candidates.iter().enumerate() {
-        let colour = COLOURS[place % COLOURS.len()];
-        let bars = cases.iter().enumerate().filter_map(|(group, case)| {
-            let left = group as f64 + (1.0 - FILLED) / 2.0 + place as f64 * width;
-            Some((left, figure(case, candidate)?))
-        });
-        let bars: Vec<(f64, Figure)> = bars.collect();
-        chart
-            .draw_series(bars.iter().map(|(left, figure)| {
-                let corners = [(*left, 0.0), (left + width * 0.92, figure.median)];
-                Rectangle::new(corners, colour.filled())
-            }))?
-            .label(*candidate)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], colour.filled()));
-        chart.draw_series(bars.iter().map(|(left, figure)| {
-            let middle = left + width * 0.46;
-            PathElement::new(vec![(middle, figure.min), (middle, figure.max)], BLACK)
-        }))?;
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 13))
-        .draw()?;
-    under_groups(area, &chart, &cases)
+    bars(&mut chart, series)?;
+    name_groups(&left, &chart, cases)?;
+    name_colours(&right, series)?;
+    area.present()?;
+    Ok(())
 }
 
-/// The names of the cases, each under the middle of its group.
-fn under_groups(
-    area: &Area,
-    chart: &ChartContext<
-        SVGBackend,
-        Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
-    >,
-    cases: &[&str],
-) -> Result<(), Box<dyn std::error::Error>> {
-    use plotters::style::text_anchor::{HPos, Pos, VPos};
-    let style =
-        TextStyle::from(("sans-serif", 14).into_font()).pos(Pos::new(HPos::Center, VPos::Top));
+fn bars(chart: &mut Chart, series: &[Series]) -> Drawn {
+    let width = GROUP_FILLED / series.len() as f64;
+    for (place, (series, colour)) in series.iter().zip(COLOURS).enumerate() {
+        for (group, figure) in series.figures.iter().enumerate() {
+            let Some(Figure { median, min, max }) = *figure else {
+                continue;
+            };
+            let left = group as f64 + (1.0 - GROUP_FILLED) / 2.0 + place as f64 * width;
+            let right = left + width * BAR_FILLED;
+            let middle = (left + right) / 2.0;
+            let bar = Rectangle::new([(left, 0.0), (right, median)], colour.filled());
+            let spread = PathElement::new([(middle, min), (middle, max)], BLACK);
+            chart.draw_series([bar])?;
+            chart.draw_series([spread])?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of the cases, a word a line, each under the middle of its group.
+fn name_groups(area: &Area, chart: &Chart, cases: &[&str]) -> Drawn {
+    let style = TextStyle::from(("sans-serif", 13)).pos(Pos::new(HPos::Center, VPos::Top));
     for (group, case) in cases.iter().enumerate() {
         let (x, y) = chart.backend_coord(&(group as f64 + 0.5, 0.0));
-        area.draw(&Text::new(*case, (x, y + 8), style.clone()))?;
+        for (line, word) in (0..).zip(case.split(' ')) {
+            area.draw(&Text::new(word, (x, y + 6 + line * LINE), style.clone()))?;
+        }
+    }
+    Ok(())
+}
+
+fn name_colours(area: &Area, series: &[Series]) -> Drawn {
+    let style = TextStyle::from(("sans-serif", 13)).pos(Pos::new(HPos::Left, VPos::Center));
+    for (line, (series, colour)) in (0..).zip(series.iter().zip(COLOURS)) {
+        let y = 60 + line * (LINE + 5);
+        area.draw(&Rectangle::new([(4, y - 6), (16, y + 6)], colour.filled()))?;
+        area.draw(&Text::new(series.candidate, (24, y), style.clone()))?;
     }
     Ok(())
 }

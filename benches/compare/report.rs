@@ -135,7 +135,7 @@ fn ratio_text(ratio: f64) -> String {
 pub fn number(value: f64) -> String {
     match value.abs() {
         0.0 => return "0".into(),
-        v if v < 1.0 => return format!("{value:.4}"),
+        v if v < 0.01 => return format!("{value:.4}"),
         v if v < 100.0 => return format!("{value:.2}"),
         _ => {}
     }

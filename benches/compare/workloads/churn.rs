@@ -67,7 +67,7 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             }
         });
         let thousands = plan.churn / LOOKS * step / 1000;
-        look(&mut admin, out, &format!("{thousands} thousand later"));
+        look(&mut admin, out, &format!("{thousands} thousand"));
     }
 }
 
