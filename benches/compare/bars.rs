@@ -62,7 +62,7 @@ const fn alone(
     }
 }
 
-const BARS: [Bar; 14] = [
+const BARS: [Bar; 15] = [
     bar(
         "granted acquire, 16 connections, to the prepared upsert",
         AtLeast(0.95),
@@ -132,9 +132,16 @@ const BARS: [Bar; 14] = [
         (FIRST, "softlock"),
     ),
     bar(
-        "status at the most live locks (10 million), to the fewest (10 thousand)",
+        "status of neighbouring kits at the most live locks (10 million), to the fewest (10 thousand)",
         AtLeast(0.85),
         ("growth", "status"),
+        (LAST, "softlock"),
+        (FIRST, "softlock"),
+    ),
+    bar(
+        "status of scattered kits at the most live locks (10 million), to the fewest (10 thousand)",
+        AtLeast(0.85),
+        ("growth", "status, scattered"),
         (LAST, "softlock"),
         (FIRST, "softlock"),
     ),

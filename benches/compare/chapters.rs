@@ -95,9 +95,14 @@ pub const CHAPTERS: [Chapter; 7] = [
                 .compared_to("softlock")
                 .drawn("growth-acquire.svg"),
             metric("release", "Releases per second").compared_to("softlock"),
-            metric("status", "Pages of 100 kits per second")
+            metric("status", "Pages of 100 neighbouring kits per second")
                 .compared_to("softlock")
                 .drawn("growth-status.svg"),
+            metric(
+                "status, scattered",
+                "Pages of 100 kits from anywhere, per second",
+            )
+            .compared_to("softlock"),
         ],
     },
     Chapter {
@@ -115,12 +120,13 @@ pub const CHAPTERS: [Chapter; 7] = [
     Chapter {
         workload: "churn",
         title: "6. Churn: 10 thousand keys, freed and taken again and again",
-        text: "Both candidates at the same time, with autovacuum at its defaults: the sizes at the start, with every key \
+        text: "Both candidates at the same time, with autovacuum at its defaults, which looks once a minute: the sizes at the start, with every key \
                taken once, and after so many pairs of release and acquire.",
         metrics: &[
             metric("size", "Table and indexes, MB").drawn("churn.svg"),
             metric("table", "Table alone, MB"),
             metric("indexes", "Indexes alone, MB"),
+            metric("pairs", "Pairs per second"),
         ],
     },
     Chapter {

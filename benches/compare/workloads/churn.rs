@@ -2,6 +2,8 @@
 //! candidates at the same time, since autovacuum goes by the clock. The commits don't wait for the
 //! disk, which only gives autovacuum less time.
 
+use std::time::Instant;
+
 use postgres::Client;
 
 use crate::load::together;
@@ -55,7 +57,8 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
         .collect();
     let calls = plan.churn / LOOKS / i64::from(PER_CALL) / i64::from(CONNECTIONS);
     for step in 1..=LOOKS {
-        together(&mut churners, |_, churner, _| {
+        let seconds = together(&mut churners, |_, churner, _| {
+            let start = Instant::now();
             for _ in 0..calls {
                 churner
                     .client
@@ -65,9 +68,16 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
                     )
                     .expect("the keys are this connection's own");
             }
+            start.elapsed().as_secs_f64()
         });
-        let thousands = plan.churn / LOOKS * step / 1000;
-        look(&mut admin, out, &format!("{thousands} thousand"));
+        let case = format!("{} thousand", plan.churn / LOOKS * step / 1000);
+        look(&mut admin, out, &case);
+        let per_candidate = seconds.chunks(CONNECTIONS as usize);
+        for ((name, ..), seconds) in CANDIDATES.iter().zip(per_candidate) {
+            let pairs = (calls * i64::from(PER_CALL)) as f64;
+            let per_second = seconds.iter().map(|seconds| pairs / seconds).sum();
+            out.note("pairs", &case, name, 1, per_second);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
+use fastrand::Rng;
 use postgres::{Client, Statement};
 
 use crate::candidates::Candidate;
@@ -18,7 +19,9 @@ const CANDIDATES: [(Candidate, &str); 2] = [
 ];
 const CONNECTIONS: usize = 16;
 /// Kits that a page asks about.
-const KITS: usize = 100;
+const KITS: i64 = 100;
+/// Which kits those are: as a shop lists them, or the worst for any cache.
+const PAGES: [(&str, Page); 2] = [("status", neighbours), ("status, scattered", scattered)];
 /// Keys a connection may take in a slice.
 const MOST: u64 = 10_000;
 
@@ -43,7 +46,12 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
                 );
                 note("acquire", acquired);
                 note("release", released);
-                note("status", look(candidate, database, *size, plan.slice / 2));
+                for (metric, page) in PAGES {
+                    note(
+                        metric,
+                        look(candidate, database, *size, page, plan.slice / 2),
+                    );
+                }
             }
         }
     }
@@ -107,8 +115,22 @@ fn free_keys(size: u64, connection: u64, round: u64) -> Vec<String> {
         .collect()
 }
 
+/// Kits to ask about, of so many.
+type Page = fn(&mut Rng, i64) -> Vec<String>;
+
+fn neighbours(random: &mut Rng, kits: i64) -> Vec<String> {
+    let first = random.i64(0..=kits - KITS);
+    (first..first + KITS).map(|n| format!("kit:{n}")).collect()
+}
+
+fn scattered(random: &mut Rng, kits: i64) -> Vec<String> {
+    (0..KITS)
+        .map(|_| format!("kit:{}", random.i64(0..kits)))
+        .collect()
+}
+
 /// Calls per second that ask about a page of kits, half of them held.
-fn look(candidate: Candidate, database: &str, size: i64, time: Duration) -> f64 {
+fn look(candidate: Candidate, database: &str, size: i64, page: Page, time: Duration) -> f64 {
     let status = match candidate {
         Candidate::Softlock => "SELECT * FROM softlock_status($1, $2)",
         _ => {
@@ -127,19 +149,14 @@ fn look(candidate: Candidate, database: &str, size: i64, time: Duration) -> f64 
         })
         .collect();
     let done = together(&mut readers, |number, (client, statement), barrier| {
-        let mut random = fastrand::Rng::with_seed(number as u64);
-        let pages = std::iter::repeat_with(|| -> Vec<String> {
-            (0..KITS)
-                .map(|_| format!("kit:{}", random.i64(0..2 * size)))
-                .collect()
-        });
+        let mut random = Rng::with_seed(number as u64);
+        let mut pages = std::iter::repeat_with(|| page(&mut random, 2 * size));
         let mut ask = |page: Vec<String>| {
             let rows = client
                 .query(&*statement, &[&page, &"till 1"])
                 .expect("the statement succeeds");
-            assert_eq!(rows.len(), KITS);
+            assert_eq!(rows.len(), KITS as usize);
         };
-        let mut pages = pages;
         pages.by_ref().take(6).for_each(&mut ask);
         barrier.wait();
         as_many_as(time, pages, ask)
