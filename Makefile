@@ -1,7 +1,7 @@
 # What can be done here; `make help` lists it. Everything works as root and as an ordinary user, and
 # installs what it misses.
 
-.PHONY: help demo psql till test soak install lint clean
+.PHONY: help demo psql till test soak bench install lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while read -r name what; do \
@@ -24,6 +24,9 @@ test: ## every suite: rust regress isolation pgspot cluster till
 
 soak: ## ten minutes of the randomized checker: no double sale, no overlap
 	@tests/soak
+
+bench: ## softlock measured beside what people use today; BENCH_QUICK=1 for a smoke run
+	@benches/run
 
 install: ## a release build into the server of PG_CONFIG
 	@tests/setup/install

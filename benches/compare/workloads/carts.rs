@@ -1,0 +1,101 @@
+//! Whole carts at once, and the same key by key.
+
+use serde_json::Value;
+
+use super::connections;
+use crate::candidates::{Candidate, UPSERT_MANY};
+use crate::load::{as_many_as, together};
+use crate::plan::Plan;
+use crate::samples::Recorder;
+use crate::server;
+
+/// A way to take a cart's keys.
+#[derive(Clone, Copy)]
+enum Way {
+    InOneCall(Candidate),
+    KeyByKey(Candidate),
+}
+
+const WAYS: [Way; 4] = [
+    Way::InOneCall(Candidate::Softlock),
+    Way::KeyByKey(Candidate::Softlock),
+    Way::InOneCall(Candidate::Upsert),
+    Way::KeyByKey(Candidate::Upsert),
+];
+
+impl Way {
+    fn name(self) -> String {
+        match self {
+            Way::InOneCall(candidate) => format!("{}, one call", candidate.name()),
+            Way::KeyByKey(candidate) => format!("{}, a call per key", candidate.name()),
+        }
+    }
+
+    fn connect(self, owner: &str) -> Take {
+        match self {
+            Way::InOneCall(candidate) => in_one_call(candidate, owner),
+            Way::KeyByKey(candidate) => {
+                let mut till = candidate.connect(owner);
+                Box::new(move |keys| assert!(keys.iter().all(|key| till.acquire(key))))
+            }
+        }
+    }
+}
+
+/// Takes all of the keys, on a connection of its own.
+type Take = Box<dyn FnMut(&[String]) + Send>;
+
+fn in_one_call(candidate: Candidate, owner: &str) -> Take {
+    let mut client = server::connect(server::DATABASE);
+    let owner = owner.to_owned();
+    let statement = match candidate {
+        Candidate::Softlock => "SELECT softlock_acquire_many($1, $2)",
+        _ => UPSERT_MANY,
+    };
+    let statement = client.prepare(statement).expect("the statement is valid");
+    Box::new(move |keys| {
+        let rows = client
+            .query(&statement, &[&keys, &owner])
+            .expect("the statement succeeds");
+        assert!(match candidate {
+            Candidate::Softlock => rows[0].get::<_, Value>(0)["acquired"] == true,
+            _ => rows.len() == keys.len(),
+        });
+    })
+}
+
+pub fn run(plan: &Plan, out: &mut Recorder) {
+    for count in [1, 16] {
+        for size in [1, 10, 100] {
+            for round in plan.rounds() {
+                for way in WAYS {
+                    let keys = slice(way, count, size, plan);
+                    let case = format!("{size} × {}", connections(count));
+                    out.note("keys", &case, &way.name(), round, keys);
+                    server::clear();
+                }
+            }
+        }
+    }
+}
+
+/// Keys taken per second by all connections together.
+fn slice(way: Way, count: usize, size: usize, plan: &Plan) -> f64 {
+    let mut cashiers: Vec<Take> = (0..count)
+        .map(|n| way.connect(&format!("till {n}")))
+        .collect();
+    let done = together(&mut cashiers, |number, take, barrier| {
+        let mut carts = (0..).map(|cart| -> Vec<String> {
+            (0..size)
+                .map(|n| format!("kit:{number}-{}", cart * size + n))
+                .collect()
+        });
+        // So that plans are made and caches filled.
+        for cart in carts.by_ref().take(6) {
+            take(&cart);
+        }
+        barrier.wait();
+        as_many_as(plan.slice, carts, |cart| take(&cart))
+    });
+    done.iter().map(|done| done.per_second).sum::<f64>() * size as f64
+}
