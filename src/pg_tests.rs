@@ -512,6 +512,24 @@ mod tests {
     }
 
     #[pg_test]
+    fn an_answer_is_the_very_jsonb_that_its_text_stands_for() {
+        let same = "SELECT a = a::text::jsonb FROM ";
+        let metadata =
+            r#"'{"b": {"deep": [1, {"x": null}, "é", []]}, "a": 1.50, "ab": true, "": ""}'"#;
+        for call in [
+            &format!("softlock_acquire('k', 'anna', session => 's', metadata => {metadata})"),
+            "softlock_acquire('k', 'boris')",
+            "softlock_acquire_many(ARRAY['k', 'l'], 'boris')",
+            "softlock_acquire_many(ARRAY['l', 'm'], 'anna')",
+            "softlock_release_all('anna', 'none')",
+            "softlock_break('k')",
+        ] {
+            let is_same = Spi::get_one::<bool>(&format!("{same}{call} AS a"));
+            assert_eq!(is_same, Ok(Some(true)), "{call}");
+        }
+    }
+
+    #[pg_test]
     fn numbers_in_metadata_keep_every_digit() {
         ask("softlock_acquire('k', 'anna', metadata => '{\"ean\": 12345678901234567890123.50}')");
         let text =
