@@ -98,7 +98,7 @@ pub struct Written<'a> {
 pub struct Lapsed {
     pub count: u64,
     pub listed: Vec<(String, Lock)>,
-    /// When the last of them had lapsed.
+    /// When the last of them had lapsed, if there may be more.
     pub last: Option<Timestamp>,
 }
 
@@ -193,14 +193,18 @@ pub fn delete_lapsed(
         Writer::with(probe, |writer| {
             require_plain(writer)?;
             probe.each_lapsed(since, until, |mut row| {
-                if writer.delete_if_free(row.place()) {
-                    lapsed.count += 1;
-                    lapsed.last = Some(row.expires_at());
-                    if lapsed.listed.len() < max_listed {
-                        lapsed.listed.push(row.read());
-                    }
+                if !writer.delete_if_free(row.place()) {
+                    return true;
                 }
-                lapsed.count < max_rows as u64
+                lapsed.count += 1;
+                if lapsed.listed.len() < max_listed {
+                    lapsed.listed.push(row.read());
+                }
+                let full = lapsed.count == max_rows as u64;
+                if full {
+                    lapsed.last = Some(row.expires_at());
+                }
+                !full
             });
             Ok(lapsed)
         })

@@ -24,7 +24,7 @@ pub(super) const COLUMNS: usize = Column::ExpiresAt as usize + 1;
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub(super) pointer: pg_sys::ItemPointerData,
-    /// Whether nobody had locked it or begun to write it.
+    /// Whether it is known that nobody had locked it or begun to write it.
     pub(super) untouched: bool,
 }
 
@@ -55,9 +55,12 @@ impl<'a> Row<'a> {
         Row(unsafe { &mut *slot })
     }
 
-    pub fn place(&mut self) -> Place {
-        // SAFETY: the slot holds a row.
-        unsafe { Place::of(self.0) }
+    /// Where it is. Nothing is known of who may have touched it.
+    pub fn place(&self) -> Place {
+        Place {
+            pointer: self.0.tts_tid,
+            untouched: false,
+        }
     }
 
     pub fn read(&mut self) -> (String, Lock) {

@@ -4,7 +4,9 @@
 //! Who writes has looked (`probe`), and says which version of the row it has seen; that one is written
 //! over, or nothing is. The server's own row-level machinery serializes writers.
 
-use pgrx::pg_sys::TM_Result::{self, TM_Ok};
+use std::cell::OnceCell;
+
+use pgrx::pg_sys::TM_Result::{self, TM_BeingModified, TM_Ok};
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 
 use super::probe::Probe;
@@ -18,6 +20,7 @@ pub struct Writer<'a> {
     indexes: pg_sys::CatalogIndexState,
     slot: *mut pg_sys::TupleTableSlot,
     token: pg_sys::Oid,
+    command: OnceCell<pg_sys::CommandId>,
 }
 
 /// The indexes that a written row has to be put into: of an update, not those in which its old place
@@ -53,6 +56,7 @@ impl Writer<'_> {
                 indexes: pg_sys::CatalogOpenIndexes(table),
                 slot: pg_sys::MakeSingleTupleTableSlot((*table).rd_att, &pg_sys::TTSOpsVirtual),
                 token: pg_sys::get_relname_relid(c"token".as_ptr(), schema),
+                command: OnceCell::new(),
             }
         }
     }
@@ -98,8 +102,13 @@ impl Writer<'_> {
         self.fill(resource, lock);
         // SAFETY: the slot holds a row of the table's shape.
         unsafe {
-            let command = pg_sys::GetCurrentCommandId(true);
-            pg_sys::table_tuple_insert(self.table, self.slot, command, 0, std::ptr::null_mut());
+            pg_sys::table_tuple_insert(
+                self.table,
+                self.slot,
+                self.command(),
+                0,
+                std::ptr::null_mut(),
+            );
             self.index(Indexes::All, |_| false);
         }
     }
@@ -133,7 +142,7 @@ impl Writer<'_> {
                 self.table,
                 &mut place.pointer,
                 self.slot,
-                pg_sys::GetCurrentCommandId(true),
+                self.command(),
                 self.probe.snapshot,
                 transaction_snapshot(),
                 wait,
@@ -174,7 +183,7 @@ impl Writer<'_> {
                 &mut place.pointer,
                 self.probe.snapshot,
                 self.probe.slot,
-                pg_sys::GetCurrentCommandId(true),
+                self.command(),
                 pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
                 pg_sys::LockWaitPolicy::LockWaitSkip,
                 0,
@@ -189,31 +198,42 @@ impl Writer<'_> {
     /// Deletes the version `seen`, waiting for another transaction that is writing the row; `false`
     /// when that one has changed it, or when this transaction's snapshot does not see it.
     pub fn delete(&self, seen: &Lock) -> bool {
-        self.delete_at(place(seen), true)
+        self.delete_at(place(seen), true) == TM_Ok
     }
 
-    /// As `delete`, and also `false`, without waiting, when another transaction is writing the row.
+    /// Deletes the version at `place`; `false`, without waiting, when another transaction is writing
+    /// the row or has written it since, and when this transaction's snapshot does not see it.
     pub fn delete_if_free(&self, place: Place) -> bool {
-        self.may_write(place)
-            .is_some_and(|wait| self.delete_at(place, wait))
+        let result = self.delete_at(place, false);
+        if result == TM_BeingModified {
+            return self.lock(place) && self.delete_at(place, true) == TM_Ok;
+        }
+        result == TM_Ok
     }
 
-    fn delete_at(&self, mut place: Place, wait: bool) -> bool {
+    fn delete_at(&self, mut place: Place, wait: bool) -> TM_Result::Type {
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: as for `update`.
-        let result = unsafe {
+        unsafe {
             pg_sys::table_tuple_delete(
                 self.table,
                 &mut place.pointer,
-                pg_sys::GetCurrentCommandId(true),
+                self.command(),
                 self.probe.snapshot,
                 transaction_snapshot(),
                 wait,
                 &mut failure,
                 false,
             )
-        };
-        result == TM_Ok
+        }
+    }
+
+    /// The command that what is written here belongs to; the same until the writer is closed.
+    fn command(&self) -> pg_sys::CommandId {
+        // SAFETY: inside a transaction that may write.
+        *self
+            .command
+            .get_or_init(|| unsafe { pg_sys::GetCurrentCommandId(true) })
     }
 
     /// Puts a row into the slot.
