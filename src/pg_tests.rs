@@ -10,9 +10,13 @@ mod tests {
     /// Asks one of the functions. The tests run at the same time, each in a transaction, and would
     /// find each other's keys contended: they take turns.
     fn ask(call: &str) -> Value {
-        Spi::run("SELECT pg_advisory_xact_lock(1)").expect("a turn");
+        take_turn();
         let answer = Spi::get_one::<JsonB>(&format!("SELECT {call}"));
         answer.expect("the call works").expect("an answer").0
+    }
+
+    fn take_turn() {
+        Spi::run("SELECT pg_advisory_xact_lock(1)").expect("a turn");
     }
 
     fn number(query: &str) -> i64 {
@@ -513,6 +517,7 @@ mod tests {
 
     #[pg_test]
     fn an_answer_is_the_very_jsonb_that_its_text_stands_for() {
+        take_turn();
         let same = "SELECT a = a::text::jsonb FROM ";
         let metadata =
             r#"'{"b": {"deep": [1, {"x": null}, "é", []]}, "a": 1.50, "ab": true, "": ""}'"#;
