@@ -10,9 +10,7 @@ use crate::pg::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// A NULL where it has no meaning.
-    Null {
-        argument: &'static str,
-    },
+    Null { argument: &'static str },
     /// A value whose length in bytes is out of bounds.
     Length {
         argument: &'static str,
@@ -27,35 +25,19 @@ pub enum Error {
         hint: Option<&'static str>,
     },
     /// `softlock.default_ttl` is longer than `softlock.max_ttl`, and no ttl was given.
-    DefaultTtlAboveMax {
-        default_s: i32,
-        max_s: i32,
-    },
+    DefaultTtlAboveMax { default_s: i32, max_s: i32 },
     /// Metadata that is JSON but not an object.
-    MetadataNotObject {
-        kind: &'static str,
-    },
+    MetadataNotObject { kind: &'static str },
     /// A count that must be at least one.
-    NotPositive {
-        argument: &'static str,
-        given: i32,
-    },
+    NotPositive { argument: &'static str, given: i32 },
     /// More resources in one call than are allowed.
-    TooMany {
-        given: usize,
-        max: usize,
-    },
+    TooMany { given: usize, max: usize },
     /// Tokens that do not go with the resources one to one.
-    TokenCount {
-        tokens: usize,
-        resources: usize,
-    },
+    TokenCount { tokens: usize, resources: usize },
     /// A wait in a transaction that could not see what it waits for.
     WaitIsolation,
     /// A row under an old snapshot: the caller's transaction has to be run again.
-    Serialization {
-        resource: String,
-    },
+    Serialization { resource: String },
     /// A sale of what the seller does not hold.
     NotHeld {
         owner: String,
@@ -68,13 +50,10 @@ pub enum Error {
         expires_at: Timestamp,
     },
     /// A write to a row whose resource nobody holds, where a lock is required.
-    GuardNotLocked {
-        resource: String,
-    },
+    GuardNotLocked { resource: String },
     /// A trigger that was not declared as `softlock_guard` needs it.
-    GuardDeclaration {
-        problem: String,
-    },
+    GuardDeclaration { problem: String },
+    /// A table on which there is more than softlock heeds.
     TableAltered,
     /// The server has no launcher.
     NotPreloaded,
