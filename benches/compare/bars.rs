@@ -32,18 +32,13 @@ struct Bar {
 const fn bar(
     what: &'static str,
     bound: Bound,
-    (workload, metric): (&'static str, &'static str),
+    measured: (&'static str, &'static str),
     ours: Of,
     theirs: Of,
 ) -> Bar {
-    Bar {
-        what,
-        bound,
-        workload,
-        metric,
-        ours,
-        theirs: Some(theirs),
-    }
+    let mut bar = alone(what, bound, measured, ours);
+    bar.theirs = Some(theirs);
+    bar
 }
 
 const fn alone(

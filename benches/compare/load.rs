@@ -4,6 +4,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::candidates::Till;
+
 /// Does `work` on every connection at once. All begin together; the barrier lets them begin a
 /// second part together, too.
 pub fn together<C: Send, T: Send>(
@@ -53,4 +55,24 @@ pub fn as_many_as<I>(
     }
     let per_second = count as f64 / start.elapsed().as_secs_f64();
     Done { count, per_second }
+}
+
+/// Takes the keys that `keys` gives to each till by its number, as many as fit into the time, and then
+/// frees those: acquires and releases per second of all tills together.
+pub fn take_and_free(
+    tills: &mut [Box<dyn Till>],
+    time: Duration,
+    keys: impl Fn(usize) -> Vec<String> + Sync,
+) -> (f64, f64) {
+    let done = together(tills, |number, till, barrier| {
+        let keys = keys(number);
+        barrier.wait();
+        let acquired = as_many_as(time, &keys, |key| assert!(till.acquire(key)));
+        barrier.wait();
+        let taken = &keys[..acquired.count];
+        let released = as_many_as(Duration::MAX, taken, |key| assert!(till.release(key)));
+        (acquired.per_second, released.per_second)
+    });
+    done.iter()
+        .fold((0.0, 0.0), |sum, done| (sum.0 + done.0, sum.1 + done.1))
 }

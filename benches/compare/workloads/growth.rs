@@ -8,7 +8,7 @@ use fastrand::Rng;
 use postgres::{Client, Statement};
 
 use crate::candidates::Candidate;
-use crate::load::{as_many_as, together};
+use crate::load::{as_many_as, take_and_free, together};
 use crate::plan::Plan;
 use crate::samples::Recorder;
 use crate::server;
@@ -37,13 +37,9 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             for (case, size, database) in &databases {
                 let mut note =
                     |metric, value| out.note(metric, case, candidate.name(), round, value);
-                let (acquired, released) = take_and_free(
-                    candidate,
-                    database,
-                    *size as u64,
-                    round as u64,
-                    plan.slice / 2,
-                );
+                let mut tills = candidate.connect_many(database, CONNECTIONS);
+                let keys = |number| free_keys(*size as u64, number as u64, round as u64);
+                let (acquired, released) = take_and_free(&mut tills, plan.slice / 2, keys);
                 note("acquire", acquired);
                 note("release", released);
                 for (metric, page) in PAGES {
@@ -77,28 +73,6 @@ fn create(database: &str, size: i64) {
         }
     });
     server::settle(database);
-}
-
-/// Acquires and releases per second of keys scattered among those that are held.
-fn take_and_free(
-    candidate: Candidate,
-    database: &str,
-    size: u64,
-    round: u64,
-    time: Duration,
-) -> (f64, f64) {
-    let mut tills = candidate.connect_many(database, CONNECTIONS);
-    let done = together(&mut tills, |number, till, barrier| {
-        let keys = free_keys(size, number as u64, round);
-        barrier.wait();
-        let acquired = as_many_as(time, &keys, |key| assert!(till.acquire(key)));
-        barrier.wait();
-        let taken = &keys[..acquired.count];
-        let released = as_many_as(Duration::MAX, taken, |key| assert!(till.release(key)));
-        (acquired.per_second, released.per_second)
-    });
-    done.iter()
-        .fold((0.0, 0.0), |sum, done| (sum.0 + done.0, sum.1 + done.1))
 }
 
 /// Free keys of one connection's own, in no order, each once, and others in each round.

@@ -1,10 +1,8 @@
 //! Everyone takes keys of their own, as many as they can, and then frees them.
 
-use std::time::Duration;
-
 use super::connections;
 use crate::candidates::Candidate;
-use crate::load::{as_many_as, together};
+use crate::load::take_and_free;
 use crate::plan::Plan;
 use crate::samples::Recorder;
 use crate::server;
@@ -32,7 +30,13 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
     for count in [1, 4, 16, 64] {
         for round in plan.rounds() {
             for candidate in CANDIDATES {
-                let (acquired, released) = slice(candidate, count, plan.slice / 2);
+                let mut tills = candidate.connect_many(server::DATABASE, count);
+                let share = KEYS / count;
+                let keys = |number| {
+                    let first = number * share;
+                    (first..first + share).map(|n| format!("kit:{n}")).collect()
+                };
+                let (acquired, released) = take_and_free(&mut tills, plan.slice / 2, keys);
                 let case = connections(count);
                 out.note("acquire", &case, candidate.name(), round, acquired);
                 if candidate.holds() {
@@ -41,23 +45,4 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             }
         }
     }
-}
-
-/// Acquires and releases per second of all connections together.
-fn slice(candidate: Candidate, count: usize, time: Duration) -> (f64, f64) {
-    let mut tills = candidate.connect_many(server::DATABASE, count);
-    let share = KEYS / count;
-    let done = together(&mut tills, |number, till, barrier| {
-        let keys: Vec<String> = (0..share)
-            .map(|n| format!("kit:{}", number * share + n))
-            .collect();
-        barrier.wait();
-        let acquired = as_many_as(time, &keys, |key| assert!(till.acquire(key)));
-        barrier.wait();
-        let taken = &keys[..acquired.count];
-        let released = as_many_as(Duration::MAX, taken, |key| assert!(till.release(key)));
-        (acquired.per_second, released.per_second)
-    });
-    done.iter()
-        .fold((0.0, 0.0), |sum, done| (sum.0 + done.0, sum.1 + done.1))
 }
