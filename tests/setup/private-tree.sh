@@ -9,10 +9,10 @@
 private_tree() {
     local from=$1 from_bin prefix tree part path stamp
     from_bin=$("$from" --bindir)
+    pg=$("$from" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
     # Called by a script that has made one.
     if [[ $from_bin = "$SOFTLOCK_CACHE"/server-* ]]; then
         bin=$from_bin pg_config=$from
-        pg=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
         return
     fi
     prefix=$("$from" --bindir --pkglibdir --sharedir --includedir-server | common_directory)
@@ -34,7 +34,6 @@ private_tree() {
         # Whatever softlock an administrator has installed there is not this one.
         find "$tree" -name 'softlock*' -delete
     fi
-    pg=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
     export PG_CONFIG=$pg_config PGRX_HOME=$tree/pgrx
     if ! [ -e "$tree/complete" ]; then
         mkdir "$PGRX_HOME"
