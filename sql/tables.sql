@@ -1,11 +1,33 @@
--- The locks and their tokens, in a schema of their own. Only the extension's owner writes here: the
--- functions are SECURITY DEFINER. Row-level security without a policy keeps out even
--- pg_write_all_data; it does not apply to the owner.
+-- The locks and what goes with them, in the schema softlock. Only the extension's owner, a superuser,
+-- writes here, and below SQL: the functions need no rights of their own. Row-level security keeps out
+-- even pg_write_all_data; it does not apply to the owner.
 
-CREATE SCHEMA softlock;
+-- The schema may be there already when the extension is to live in it, or when the one who installs
+-- had made it; not when it is somebody else's, who could then drop what is in it.
+DO $$
+DECLARE
+    its_owner oid;
+BEGIN
+    SELECT nspowner INTO its_owner FROM pg_catalog.pg_namespace
+    WHERE nspname OPERATOR(pg_catalog.=) 'softlock';
+    IF NOT FOUND THEN
+        CREATE SCHEMA softlock;
+        COMMENT ON SCHEMA softlock IS 'soft locks: the table behind the softlock_* functions';
+    ELSIF its_owner OPERATOR(pg_catalog.<>) '@extowner@'::pg_catalog.regrole THEN
+        RAISE EXCEPTION 'schema "softlock" belongs to somebody else'
+            USING ERRCODE = '42501',
+                  DETAIL = pg_catalog.format('Its owner is %s.', its_owner::pg_catalog.regrole),
+                  HINT = 'Rename it, or let its owner install the extension.';
+    END IF;
+END
+$$;
 
--- CACHE 1, so that a later grant always draws a larger token.
-CREATE SEQUENCE softlock.token AS bigint MINVALUE 1 CACHE 1 NO CYCLE;
+-- The floor of the clock that versions and tokens are drawn from, in microseconds since 1970: all that
+-- were drawn are at or below it. It only rises, whatever is rolled back.
+-- None is above 2^53, so that JSON readers keep them.
+CREATE SEQUENCE softlock.token AS bigint MINVALUE 1 MAXVALUE 9007199254740991 CACHE 1 NO CYCLE;
+-- Up to where the worker's sweeps have come, in microseconds since 1970: what lapsed before is gone.
+CREATE SEQUENCE softlock.swept AS bigint MINVALUE 1 CACHE 1 NO CYCLE;
 
 CREATE TABLE softlock.locks (
     resource    text COLLATE "C" NOT NULL,
@@ -16,21 +38,24 @@ CREATE TABLE softlock.locks (
     metadata    jsonb,
     acquired_at timestamptz NOT NULL,
     expires_at  timestamptz NOT NULL,
-    CONSTRAINT locks_pkey PRIMARY KEY (resource)
-);
+    slot        integer NOT NULL,
+    version     bigint NOT NULL,
+    units       integer NOT NULL,
+    CONSTRAINT locks_pkey PRIMARY KEY (resource, slot, version)
+) USING heap
+-- A truncation would cancel a standby's readers.
+WITH (vacuum_truncate = off, toast.vacuum_truncate = off);
 
 CREATE INDEX locks_expires_at_idx ON softlock.locks (expires_at);
-CREATE INDEX locks_owner_idx ON softlock.locks (owner);
+CREATE INDEX locks_owner_idx ON softlock.locks (owner, expires_at);
 
 ALTER TABLE softlock.locks ENABLE ROW LEVEL SECURITY;
+CREATE POLICY monitor ON softlock.locks FOR SELECT TO pg_monitor USING (true);
 
--- A dump carries the token's position, so that a restored database never issues a token twice; the
--- locks themselves are of the moment and stay behind.
-SELECT pg_catalog.pg_extension_config_dump('softlock.token', '');
-
-COMMENT ON SCHEMA softlock IS 'soft locks: the table behind the softlock_* functions';
 COMMENT ON SEQUENCE softlock.token IS
-    'fencing tokens: every grant draws a larger one, for ever; carried over by pg_dump';
+    'floor of the clock that fencing tokens are drawn from, in microseconds since 1970; only rises';
+COMMENT ON SEQUENCE softlock.swept IS
+    'up to where the worker has swept, in microseconds since 1970';
 COMMENT ON TABLE softlock.locks IS
     'a row per lock, live or lapsed and not yet swept; written by the softlock_* functions only';
 COMMENT ON COLUMN softlock.locks.resource IS 'what is locked: 1 to 1024 bytes, by convention kind:id';
@@ -41,6 +66,10 @@ COMMENT ON COLUMN softlock.locks.role IS 'the database role that took the lock; 
 COMMENT ON COLUMN softlock.locks.metadata IS 'what people see about the hold: a JSON object of at most 8 KiB, or NULL';
 COMMENT ON COLUMN softlock.locks.acquired_at IS 'when the lock was granted; a renewal does not change it';
 COMMENT ON COLUMN softlock.locks.expires_at IS 'when the lock lapses: it is live while this is later than clock_timestamp()';
-COMMENT ON INDEX softlock.locks_pkey IS 'one lock per resource; every look-up goes through it';
+COMMENT ON COLUMN softlock.locks.slot IS 'which of the resource''s holds this is; 0 where there can only be one';
+COMMENT ON COLUMN softlock.locks.version IS 'larger with every write of the resource; the newest committed one counts';
+COMMENT ON COLUMN softlock.locks.units IS 'how many of the resource''s units the hold takes; 1 where there is only one';
+COMMENT ON INDEX softlock.locks_pkey IS 'finds the newest version of a resource''s lock';
 COMMENT ON INDEX softlock.locks_expires_at_idx IS 'finds what has lapsed, oldest first';
-COMMENT ON INDEX softlock.locks_owner_idx IS 'finds an owner''s locks';
+COMMENT ON INDEX softlock.locks_owner_idx IS 'finds an owner''s live locks';
+COMMENT ON POLICY monitor ON softlock.locks IS 'who monitors may see what has lapsed and is not swept';

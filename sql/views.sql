@@ -2,7 +2,7 @@
 -- expires_at can serve.
 CREATE VIEW @extschema@.softlock_active AS
 SELECT l.resource, l.owner, l.session, l.role, l.metadata, l.acquired_at, l.expires_at,
-       l.expires_at OPERATOR(pg_catalog.-) t.now AS remaining
+       l.expires_at OPERATOR(pg_catalog.-) t.now AS remaining, l.units
 FROM (SELECT pg_catalog.clock_timestamp() AS now OFFSET 0) AS t
 JOIN softlock.locks AS l ON l.expires_at OPERATOR(pg_catalog.>) t.now;
 
@@ -15,3 +15,4 @@ COMMENT ON COLUMN @extschema@.softlock_active.metadata IS 'what people should se
 COMMENT ON COLUMN @extschema@.softlock_active.acquired_at IS 'when the lock was granted';
 COMMENT ON COLUMN @extschema@.softlock_active.expires_at IS 'when the lock lapses by itself';
 COMMENT ON COLUMN @extschema@.softlock_active.remaining IS 'time left at the moment of the query';
+COMMENT ON COLUMN @extschema@.softlock_active.units IS 'how many of the resource''s units it takes';

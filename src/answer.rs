@@ -1,185 +1,429 @@
 //! What the verbs answer. A later version may add keys; none changes its meaning.
 
-use serde::Serialize;
+use std::collections::HashMap;
 
-use crate::lock::{Decision, Lock, Refusal};
-use crate::pg::{Jsonb, Timestamp};
+use crate::adopted::{self, Declaration};
+use crate::ask::Ask;
+use crate::cart::Cart;
+use crate::lock::{Claim, Decision, Lock, Refusal, Taker};
+use crate::names::Resource;
+use crate::pg::{self, Json, Object, Timestamp};
+use crate::text::Text;
+use crate::verbs::hold::Refused;
+use crate::verbs::seize::{Conflict, Conflicts, Taken};
+use crate::verbs::sweep::Report;
+use crate::verbs::transfer::Obstacle;
 
-/// The caller has the lock.
-#[derive(Serialize)]
-pub struct Acquired<'a> {
-    pub acquired: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
-    pub owner: &'a str,
-    pub session: Option<&'a str>,
-    pub token: i64,
-    pub acquired_at: Timestamp,
-    pub expires_at: Timestamp,
-}
-
-/// Another transaction is deciding about the resource.
-#[derive(Serialize)]
-pub struct Contended<'a> {
-    pub acquired: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
+/// What most answers begin with: whether it came off, what came of it, and of what.
+fn verdict(
+    verdict: &'static str,
+    said: bool,
+    outcome: &'static str,
+    resource: &Resource,
+) -> Object {
+    Object::default()
+        .with(verdict, said)
+        .with("outcome", outcome)
+        .with("resource", resource.as_text())
 }
 
 /// The holder as a person needs to see it; never the holder's session or token.
-#[derive(Serialize)]
-pub struct Holder<'a> {
-    pub owner: &'a str,
-    pub metadata: Option<&'a Jsonb>,
-    pub expires_at: Timestamp,
-    pub retry_after_ms: i64,
+fn with_holder(object: Object, lock: &Lock, t: Timestamp) -> Object {
+    object
+        .with("owner", &lock.owner)
+        .with("role", &pg::role_name(lock.role))
+        .with("metadata", lock.metadata.as_ref())
+        .with("expires_at", lock.expires_at)
+        .with("retry_after_ms", retry_after_ms(lock.expires_at, t))
 }
 
-impl<'a> Holder<'a> {
-    pub fn of(lock: &'a Lock, t: Timestamp) -> Self {
-        Holder {
-            owner: &lock.owner,
-            metadata: lock.metadata.as_ref(),
-            expires_at: lock.expires_at,
-            retry_after_ms: retry_after_ms(lock, t),
-        }
+/// Who is taking it, as far as that is known.
+fn with_taker(object: Object, owner: Option<&Text>, pid: Option<i32>) -> Object {
+    object.with("owner", owner).with("pid", pid.map(i64::from))
+}
+
+/// Milliseconds until a lock has lapsed by itself, rounded up so that nobody comes too early.
+fn retry_after_ms(expires_at: Timestamp, t: Timestamp) -> i64 {
+    (expires_at.micros_since(t).max(0) + 999) / 1000
+}
+
+/// How many units the call asks for of how many, where it is not for the only one.
+fn with_units(object: Object, ask: &Ask) -> Object {
+    match ask.is_exclusive() {
+        true => object,
+        false => object
+            .with("units", i64::from(ask.units))
+            .with("capacity", i64::from(ask.capacity)),
     }
 }
 
-/// Somebody else has the lock.
-#[derive(Serialize)]
-pub struct Held<'a> {
-    pub acquired: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
-    #[serde(flatten)]
-    pub holder: Holder<'a>,
+/// That a lock lapses sooner than asked, if it does.
+fn with_capped(object: Object, capped: bool) -> Object {
+    match capped {
+        true => object.with("capped", true),
+        false => object,
+    }
+}
+
+/// The caller has the lock.
+pub fn acquired(ask: &Ask, claim: &Claim, taken: &Taken) -> Json {
+    let answer = verdict("acquired", true, taken.decision.outcome(), &ask.resource)
+        .with("owner", claim.caller.owner.as_text())
+        .with("session", taken.lock.session.as_ref())
+        .with("token", taken.lock.token)
+        .with("acquired_at", taken.lock.acquired_at)
+        .with("expires_at", taken.lock.expires_at);
+    with_capped(with_units(answer, ask), taken.capped).into()
+}
+
+/// The caller does not have it, and why.
+pub fn refused(ask: &Ask, conflict: &Conflict, t: Timestamp) -> Json {
+    let answer = verdict("acquired", false, conflict.outcome(), &ask.resource);
+    match conflict {
+        Conflict::Held(lock) => with_holder(answer, lock, t).into(),
+        conflict => with_conflict(answer, conflict, t).into(),
+    }
+}
+
+/// What stands against a resource, in short.
+fn with_conflict(answer: Object, conflict: &Conflict, t: Timestamp) -> Object {
+    match conflict {
+        Conflict::Held(lock) => answer
+            .with("owner", &lock.owner)
+            .with("role", &pg::role_name(lock.role))
+            .with("expires_at", lock.expires_at)
+            .with("retry_after_ms", retry_after_ms(lock.expires_at, t)),
+        Conflict::Short(shortage) => {
+            let answer = answer
+                .with("capacity", i64::from(shortage.capacity))
+                .with("available", i64::from(shortage.available));
+            match (&shortage.taker, &shortage.holder) {
+                (Some(taker), _) => with_taker(answer, Some(&taker.owner), taker.pid),
+                (None, holder) => {
+                    let answer = match holder {
+                        Some(lock) => answer
+                            .with("owner", &lock.owner)
+                            .with("role", &pg::role_name(lock.role))
+                            .with("metadata", lock.metadata.as_ref())
+                            .with("expires_at", lock.expires_at),
+                        None => answer,
+                    };
+                    let free_at = shortage.free_at;
+                    answer.with("retry_after_ms", free_at.map(|at| retry_after_ms(at, t)))
+                }
+            }
+        }
+        Conflict::Quota(quota) => answer
+            .with("held_count", quota.held as i64)
+            .with("limit", i64::from(quota.limit)),
+        Conflict::Contended { owner, pid } => with_taker(answer, owner.as_ref(), *pid),
+    }
+}
+
+/// Every resource of the cart is the caller's; in the order asked.
+pub fn cart_taken(cart: &Cart, asks: &[Ask], taken: &[Taken]) -> Json {
+    let lock = |at: usize| taken_lock(&asks[at], &taken[at]);
+    Object::default()
+        .with("acquired", true)
+        .with("locks", Json::array(cart.asked().map(lock)))
+        .into()
+}
+
+/// One of the locks that a call has taken.
+pub fn taken_lock(ask: &Ask, taken: &Taken) -> Json {
+    let lock = Object::default()
+        .with("resource", ask.resource.as_text())
+        .with("outcome", taken.decision.outcome())
+        .with("token", taken.lock.token)
+        .with("expires_at", taken.lock.expires_at);
+    with_capped(with_units(lock, ask), taken.capped).into()
+}
+
+/// None of the cart was taken: why each resource that can't be had can't, in the order asked.
+pub fn cart_refused(cart: &Cart, asks: &[Ask], conflicts: &Conflicts, t: Timestamp) -> Json {
+    let by_position: HashMap<_, _> = conflicts
+        .iter()
+        .map(|(at, conflict)| (*at, conflict))
+        .collect();
+    let conflict = |at: usize| {
+        let conflict = by_position.get(&at)?;
+        let answer = Object::default()
+            .with("resource", asks[at].resource.as_text())
+            .with("outcome", conflict.outcome());
+        Some(with_conflict(answer, conflict, t).into())
+    };
+    Object::default()
+        .with("acquired", false)
+        .with("conflicts", Json::array(cart.asked().filter_map(conflict)))
+        .into()
 }
 
 /// The lock was prolonged.
-#[derive(Serialize)]
-pub struct Renewed<'a> {
-    pub renewed: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
+pub fn renewed(resource: &Resource, lock: &Lock, capped: bool) -> Json {
+    let answer = verdict("renewed", true, "renewed", resource)
+        .with("token", lock.token)
+        .with("expires_at", lock.expires_at);
+    with_capped(answer, capped).into()
+}
+
+/// A lock that was prolonged or handed over.
+pub struct Prolonged {
+    pub resource: Resource,
     pub token: i64,
     pub expires_at: Timestamp,
+    /// It lapses sooner than asked, as nothing is held for longer.
+    pub capped: bool,
 }
 
-/// The lock was not prolonged; the holder is told where there is one.
-#[derive(Serialize)]
-pub struct NotRenewed<'a> {
-    pub renewed: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
-    #[serde(flatten)]
-    pub holder: Option<Holder<'a>>,
-}
-
-/// Whether the lock was freed; the holder is told where somebody else has it.
-#[derive(Serialize)]
-pub struct Released<'a> {
-    pub released: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
-    #[serde(flatten)]
-    pub holder: Option<Holder<'a>>,
-}
-
-/// Every resource of the cart is the caller's.
-#[derive(Serialize)]
-pub struct CartTaken<'a> {
-    pub acquired: bool,
-    pub locks: Vec<CartLock<'a>>,
-}
-
-#[derive(Serialize)]
-pub struct CartLock<'a> {
-    pub resource: &'a str,
-    pub outcome: &'static str,
-    pub token: i64,
-    pub expires_at: Timestamp,
-}
-
-/// None of the cart was taken.
-#[derive(Serialize)]
-pub struct CartRefused<'a> {
-    pub acquired: bool,
-    pub conflicts: Vec<CartConflict<'a>>,
-}
-
-/// Why one resource of a cart can't be had; the holder's part is there for `held` only.
-#[derive(Serialize)]
-pub struct CartConflict<'a> {
-    resource: &'a str,
-    outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_after_ms: Option<i64>,
-}
-
-impl<'a> CartConflict<'a> {
-    pub fn of(resource: &'a str, holder: Option<&'a Lock>, t: Timestamp) -> Self {
-        CartConflict {
-            resource,
-            outcome: if holder.is_some() {
-                "held"
-            } else {
-                "contended"
-            },
-            owner: holder.map(|lock| lock.owner.as_str()),
-            expires_at: holder.map(|lock| lock.expires_at),
-            retry_after_ms: holder.map(|lock| retry_after_ms(lock, t)),
-        }
+impl From<&Prolonged> for Json {
+    fn from(lock: &Prolonged) -> Json {
+        let answer = Object::default()
+            .with("resource", lock.resource.as_text())
+            .with("token", lock.token)
+            .with("expires_at", lock.expires_at);
+        with_capped(answer, lock.capped).into()
     }
 }
 
+/// The locks of an owner that were prolonged, and those that had lapsed.
+pub fn renewed_all(renewed: &[Prolonged], lapsed: &[Resource]) -> Json {
+    let lapsed = lapsed.iter().take(LISTED).map(|r| r.as_text().into());
+    Object::default()
+        .with("renewed_count", renewed.len() as i64)
+        .with("locks", Json::array(renewed.iter().map(Json::from)))
+        .with("lapsed", Json::array(lapsed))
+        .into()
+}
+
+/// The locks are the new owner's.
+pub fn transferred(locks: impl Iterator<Item = Prolonged>) -> Json {
+    Object::default()
+        .with("transferred", true)
+        .with("locks", Json::array(locks.map(|lock| Json::from(&lock))))
+        .into()
+}
+
+/// No lock was handed over, and why.
+pub fn not_transferred(obstacles: &[(Resource, Obstacle)], t: Timestamp) -> Json {
+    let conflict = |(resource, obstacle): &(Resource, Obstacle)| {
+        let answer = Object::default().with("resource", resource.as_text());
+        match obstacle {
+            Obstacle::Refused(refused) => {
+                let answer = answer.with("outcome", refused.refusal.outcome());
+                match refused.holder() {
+                    Some(lock) => with_conflict(answer, &Conflict::Held(lock.clone()), t).into(),
+                    None => answer.into(),
+                }
+            }
+            Obstacle::Quota(quota) => {
+                let answer = answer.with("outcome", "quota");
+                with_conflict(answer, &Conflict::Quota(*quota), t).into()
+            }
+            Obstacle::Contended { owner, pid } => {
+                with_taker(answer.with("outcome", "contended"), Some(owner), *pid).into()
+            }
+        }
+    };
+    Object::default()
+        .with("transferred", false)
+        .with("conflicts", Json::array(obstacles.iter().map(conflict)))
+        .into()
+}
+
+/// The first of a list that were to be had.
+pub fn any_taken(asks: &[Ask], taken: &[(usize, Taken)]) -> Json {
+    let lock = |(at, taken): &(usize, Taken)| taken_lock(&asks[*at], taken);
+    Object::default()
+        .with("acquired", true)
+        .with("locks", Json::array(taken.iter().map(lock)))
+        .into()
+}
+
+/// The lock was not prolonged; the holder is told where there is one.
+pub fn not_renewed(resource: &Resource, refused: &Refused) -> Json {
+    let answer = verdict("renewed", false, refused.refusal.outcome(), resource);
+    with_other_holder(answer, refused)
+}
+
+/// Whether the lock was freed; the holder is told where somebody else has it.
+pub fn released(resource: &Resource, outcome: &'static str, refused: Option<&Refused>) -> Json {
+    let answer = verdict("released", outcome == "released", outcome, resource);
+    match refused {
+        Some(refused) => with_other_holder(answer, refused),
+        None => answer.into(),
+    }
+}
+
+fn with_other_holder(object: Object, refused: &Refused) -> Json {
+    match refused.holder() {
+        Some(lock) => with_holder(object, lock, refused.t).into(),
+        None => object.into(),
+    }
+}
+
+/// So many locks are listed in answers that could be longer.
+const LISTED: usize = 1000;
+
+/// So many resources are named that `softlock_release_all` has freed.
+const RELEASED_LISTED: usize = 100_000;
+
 /// The locks of an owner that were freed.
-#[derive(Serialize)]
-pub struct ReleasedAll<'a> {
-    pub released_count: usize,
-    pub resources: Vec<&'a str>,
+pub fn released_all(freed: &[Resource]) -> Json {
+    let named = freed.iter().take(RELEASED_LISTED);
+    let answer = Object::default()
+        .with("released_count", freed.len() as i64)
+        .with("resources", Json::array(named.map(|r| r.as_text().into())));
+    match freed.len() > RELEASED_LISTED {
+        true => answer.with("resources_truncated", true).into(),
+        false => answer.into(),
+    }
 }
 
 /// The sale may go on.
-#[derive(Serialize)]
-pub struct Consumed {
-    pub consumed_count: usize,
+pub fn consumed(count: usize) -> Json {
+    Object::default()
+        .with("consumed_count", count as i64)
+        .into()
 }
 
 /// Whose lock was broken.
-#[derive(Serialize)]
-pub struct Broken<'a> {
-    pub broken: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
-    pub owner: &'a str,
-    pub session: Option<&'a str>,
-    pub role: &'a str,
-    pub metadata: Option<&'a Jsonb>,
-    pub acquired_at: Timestamp,
-    pub expires_at: Timestamp,
+pub fn broken(resource: &Resource, lock: &Lock) -> Json {
+    verdict("broken", true, "broken", resource)
+        .with("owner", &lock.owner)
+        .with("session", lock.session.as_ref())
+        .with("role", &pg::role_name(lock.role))
+        .with("metadata", lock.metadata.as_ref())
+        .with("acquired_at", lock.acquired_at)
+        .with("expires_at", lock.expires_at)
+        .into()
+}
+
+/// A lock that was broken, in short.
+fn broken_lock(resource: &Resource, lock: &Lock) -> Json {
+    Object::default()
+        .with("resource", resource.as_text())
+        .with("owner", &lock.owner)
+        .with("session", lock.session.as_ref())
+        .with("role", &pg::role_name(lock.role))
+        .with("units", i64::from(lock.units))
+        .with("acquired_at", lock.acquired_at)
+        .with("expires_at", lock.expires_at)
+        .into()
+}
+
+/// The locks on a resource that several had units of.
+pub fn broken_units(resource: &Resource, broken: &[(Resource, Lock)]) -> Json {
+    let locks = broken.iter().take(LISTED);
+    verdict("broken", true, "broken", resource)
+        .with("broken_count", broken.len() as i64)
+        .with(
+            "locks",
+            Json::array(locks.map(|(r, lock)| broken_lock(r, lock))),
+        )
+        .into()
+}
+
+/// Whose locks were broken.
+pub fn broken_all(broken: &[(Resource, Lock)]) -> Json {
+    let locks = broken.iter().take(LISTED);
+    let answer = Object::default()
+        .with("broken_count", broken.len() as i64)
+        .with(
+            "locks",
+            Json::array(locks.map(|(r, lock)| broken_lock(r, lock))),
+        );
+    match broken.len() > LISTED {
+        true => answer.with("locks_truncated", true).into(),
+        false => answer.into(),
+    }
 }
 
 /// There was nothing to break.
-#[derive(Serialize)]
-pub struct NotBroken<'a> {
-    pub broken: bool,
-    pub outcome: &'static str,
-    pub resource: &'a str,
+pub fn not_broken(resource: &Resource) -> Json {
+    verdict("broken", false, "not_held", resource).into()
+}
+
+/// There was nothing to break yet: somebody is taking it.
+pub fn break_contended(resource: &Resource, taker: &Taker) -> Json {
+    let answer = verdict("broken", false, "contended", resource);
+    with_taker(answer, Some(&taker.owner), taker.pid).into()
 }
 
 /// What a sweep did.
-#[derive(Serialize)]
-pub struct Swept<'a> {
-    pub released_count: u64,
-    pub affected: Vec<&'a str>,
-    pub affected_truncated: bool,
-    pub timestamp: Timestamp,
-    pub duration_ms: f64,
+pub fn swept(report: &Report, adopted: &[adopted::Report]) -> Json {
+    let lapsed = &report.lapsed;
+    let names = lapsed.listed.iter().map(|(resource, _)| resource.into());
+    Object::default()
+        .with("released_count", lapsed.count as i64)
+        .with("affected", Json::array(names))
+        .with(
+            "affected_truncated",
+            lapsed.count > lapsed.listed.len() as u64,
+        )
+        .with("timestamp", report.started)
+        .with(
+            "duration_ms",
+            (report.duration_ms * 1000.0).round() / 1000.0,
+        )
+        .with("adopted", Json::array(adopted.iter().map(swept_table)))
+        .into()
+}
+
+/// What a sweep did to an adopted table.
+fn swept_table(report: &adopted::Report) -> Json {
+    let named = report.listed.iter().filter_map(|(label, _)| label.as_ref());
+    let labels: Vec<_> = named.collect();
+    let answer = Object::default()
+        .with("table", &report.table)
+        .with("released_count", report.released as i64)
+        .with("affected_truncated", report.released > labels.len() as u64)
+        .with("affected", Json::array(labels.into_iter().map(Into::into)));
+    match &report.error {
+        Some(error) => answer.with("error", error).into(),
+        None => answer.into(),
+    }
+}
+
+/// A table is to be swept from now on.
+pub fn adopted(table: &Text, declaration: &Declaration, is_new: bool, indexed: bool) -> Json {
+    let Declaration {
+        expires,
+        clears,
+        condition,
+        label,
+        time_zone,
+    } = declaration;
+    Object::default()
+        .with("adopted", true)
+        .with("outcome", if is_new { "adopted" } else { "changed" })
+        .with("table", table)
+        .with("expires_column", expires)
+        .with("clears", Json::array(clears.iter().map(Into::into)))
+        .with("condition", condition.as_ref())
+        .with("label", label.as_ref())
+        .with("time_zone", time_zone.as_ref())
+        .with("indexed", indexed)
+        .into()
+}
+
+/// A table is not to be swept, and whether it was.
+pub fn disowned(table: &Text, was_adopted: bool) -> Json {
+    Object::default()
+        .with("disowned", was_adopted)
+        .with("table", table)
+        .into()
+}
+
+impl Conflict {
+    /// The outcome as it stands in answers.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Conflict::Held(_) => "held",
+            Conflict::Short(shortage) if shortage.taker.is_none() => "held",
+            Conflict::Quota(_) => "quota",
+            Conflict::Short(_) | Conflict::Contended { .. } => "contended",
+        }
+    }
 }
 
 impl Decision {
@@ -204,9 +448,4 @@ impl Refusal {
             Refusal::StaleToken => "stale_token",
         }
     }
-}
-
-/// Milliseconds until the lock lapses by itself, rounded up so that nobody comes too early.
-fn retry_after_ms(lock: &Lock, t: Timestamp) -> i64 {
-    (lock.expires_at.micros_since(t).max(0) + 999) / 1000
 }

@@ -2,12 +2,39 @@
 
 use crate::error::Error;
 use crate::names::Resource;
+use crate::pg::{RawArray, RawText};
+
+/// Elements of an array that are looked at.
+const MAX_ELEMENTS: usize = 10_000;
+
+/// Before anything is copied, since an array can be as large as the caller likes.
+fn check_count(argument: &'static str, given: usize) -> Result<(), Error> {
+    match given > MAX_ELEMENTS {
+        true => Err(Error::TooManyElements {
+            argument,
+            given,
+            max: MAX_ELEMENTS,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The resources that a call names, as it names them.
+pub fn parse_resources(resources: Option<RawArray<RawText>>) -> Result<Vec<Resource>, Error> {
+    let named = resources.ok_or(Error::Null {
+        argument: "resources",
+    })?;
+    check_count("resources", named.len())?;
+    named.elements().into_iter().map(Resource::parse).collect()
+}
 
 /// A list of resources: each once, in byte order and in the order asked.
 #[derive(Debug)]
 pub struct Cart {
     sorted: Vec<Resource>,
-    /// Positions in `sorted`, in the order in which the resources were first named.
+    /// Positions in `sorted`, of each resource as it was named.
+    named: Vec<usize>,
+    /// The same, of each where it was named first.
     asked: Vec<usize>,
     /// The tokens given for each resource of `sorted`; none where the call has no tokens.
     tokens: Vec<Vec<i64>>,
@@ -16,21 +43,32 @@ pub struct Cart {
 impl Cart {
     pub const MAX: usize = 1000;
 
-    /// The elements of the call's arrays; no tokens means that any token will do.
-    pub fn parse<'a>(
-        resources: Option<impl Iterator<Item = Option<&'a str>>>,
-        tokens: Option<impl Iterator<Item = Option<i64>>>,
+    /// The call's arrays; no tokens means that any token will do.
+    pub fn parse(
+        resources: Option<RawArray<RawText>>,
+        tokens: Option<RawArray<i64>>,
     ) -> Result<Self, Error> {
-        let named = resources.ok_or(Error::Null {
-            argument: "resources",
-        })?;
-        let named = named.map(Resource::parse).collect::<Result<Vec<_>, _>>()?;
-        let tokens = tokens.map(|tokens| tokens.collect::<Vec<_>>());
+        let named = parse_resources(resources)?;
+        let tokens = tokens.map(|tokens| {
+            check_count("tokens", tokens.len())?;
+            let token = |token: Option<i64>| token.ok_or(Error::Null { argument: "token" });
+            tokens
+                .elements()
+                .into_iter()
+                .map(token)
+                .collect::<Result<Vec<_>, _>>()
+        });
+        Self::of(named, tokens.transpose()?)
+    }
+
+    /// The resources as named, and as many tokens where there are any.
+    fn of(named: Vec<Resource>, tokens: Option<Vec<i64>>) -> Result<Self, Error> {
         if let Some(tokens) = &tokens
             && tokens.len() != named.len()
         {
-            return Err(Error::TokenCount {
-                tokens: tokens.len(),
+            return Err(Error::ElementCount {
+                argument: "tokens",
+                given: tokens.len(),
                 resources: named.len(),
             });
         }
@@ -47,17 +85,20 @@ impl Cart {
         let mut asked = Vec::with_capacity(sorted.len());
         let mut seen = vec![false; sorted.len()];
         let mut tokens_of = vec![Vec::new(); sorted.len()];
+        let mut positions = Vec::with_capacity(named.len());
         for (n, resource) in named.iter().enumerate() {
             let at = position(resource);
+            positions.push(at);
             if !std::mem::replace(&mut seen[at], true) {
                 asked.push(at);
             }
             if let Some(tokens) = &tokens {
-                tokens_of[at].push(tokens[n].ok_or(Error::Null { argument: "token" })?);
+                tokens_of[at].push(tokens[n]);
             }
         }
         Ok(Cart {
             sorted,
+            named: positions,
             asked,
             tokens: tokens_of,
         })
@@ -68,9 +109,40 @@ impl Cart {
         &self.sorted
     }
 
-    /// The resources in the order asked.
-    pub fn asked(&self) -> impl Iterator<Item = &str> {
-        self.asked.iter().map(|&at| self.sorted[at].as_str())
+    /// Positions in `sorted`, in the order asked.
+    pub fn asked(&self) -> impl Iterator<Item = usize> {
+        self.asked.iter().copied()
+    }
+
+    /// A number for each resource of `sorted`, from an array with one for each that was named; resources
+    /// that were named twice must have the same one twice.
+    pub fn numbers(
+        &self,
+        argument: &'static str,
+        given: Option<RawArray<i32>>,
+    ) -> Result<Option<Vec<i32>>, Error> {
+        let Some(given) = given else { return Ok(None) };
+        if given.len() != self.named.len() {
+            return Err(Error::ElementCount {
+                argument,
+                given: given.len(),
+                resources: self.named.len(),
+            });
+        }
+        let mut numbers: Vec<Option<i32>> = vec![None; self.sorted.len()];
+        for (&at, number) in self.named.iter().zip(given.elements()) {
+            let number = number.ok_or(Error::Null { argument })?;
+            if numbers[at]
+                .replace(number)
+                .is_some_and(|other| other != number)
+            {
+                return Err(Error::Ambiguous {
+                    argument,
+                    resource: self.sorted[at].as_text().clone(),
+                });
+            }
+        }
+        Ok(Some(numbers.into_iter().flatten().collect()))
     }
 
     /// The tokens that were given for the resource at a position of `sorted`.
@@ -84,18 +156,14 @@ mod tests {
     use super::*;
 
     fn cart(names: &[&str]) -> Result<Cart, Error> {
-        Cart::parse(
-            Some(names.iter().map(|&name| Some(name))),
-            None::<std::iter::Empty<_>>,
-        )
+        Cart::of(names.iter().copied().map(Resource::of).collect(), None)
     }
 
     #[test]
     fn a_cart_names_each_resource_once_sorted_and_as_asked() {
         let cart = cart(&["b", "a", "b", "Z"]).unwrap();
-        let sorted: Vec<_> = cart.sorted().iter().map(Resource::as_str).collect();
-        assert_eq!(sorted, ["Z", "a", "b"]);
-        assert_eq!(cart.asked().collect::<Vec<_>>(), ["b", "a", "Z"]);
+        assert_eq!(cart.sorted(), ["Z", "a", "b"].map(Resource::of));
+        assert_eq!(cart.asked().collect::<Vec<_>>(), [2, 1, 0]);
     }
 
     #[test]
@@ -114,25 +182,34 @@ mod tests {
     }
 
     #[test]
+    fn an_array_has_at_most_10000_elements() {
+        assert_eq!(check_count("resources", 10_000), Ok(()));
+        assert_eq!(
+            check_count("resources", 10_001),
+            Err(Error::TooManyElements {
+                argument: "resources",
+                given: 10_001,
+                max: 10_000
+            })
+        );
+    }
+
+    #[test]
     fn a_cart_has_one_token_per_resource_as_named() {
-        let parse = |tokens: Vec<_>| {
-            let resources = ["b", "a", "b"].into_iter().map(Some);
-            Cart::parse(Some(resources), Some(tokens.into_iter()))
-        };
-        let cart = parse(vec![Some(1), Some(2), Some(3)]).unwrap();
+        let parse = |tokens| Cart::of(["b", "a", "b"].map(Resource::of).into(), Some(tokens));
+        let cart = parse(vec![1, 2, 3]).unwrap();
         assert_eq!(
             (cart.tokens_at(0), cart.tokens_at(1)),
             (&[2][..], &[1, 3][..])
         );
-        let short = parse(vec![Some(1)]).unwrap_err();
+        let short = parse(vec![1]).unwrap_err();
         assert_eq!(
             short,
-            Error::TokenCount {
-                tokens: 1,
+            Error::ElementCount {
+                argument: "tokens",
+                given: 1,
                 resources: 3
             }
         );
-        let null = parse(vec![Some(1), None, Some(3)]).unwrap_err();
-        assert_eq!(null, Error::Null { argument: "token" });
     }
 }

@@ -2,24 +2,60 @@
 
 use pgrx::prelude::*;
 
+mod adopted;
 mod answer;
+mod ask;
 mod cart;
 mod error;
+mod events;
 mod functions;
+mod history;
+mod journal;
 mod lock;
 mod names;
+mod outdated;
 mod pg;
 #[cfg(any(test, feature = "pg_test"))]
 mod pg_tests;
+mod policy;
 mod settings;
+mod statistics;
 mod store;
+mod text;
+mod units;
 mod verbs;
 mod worker;
 
-::pgrx::pg_module_magic!(name = c"softlock", version = c"0.1.0");
+::pgrx::pg_module_magic!(name = c"softlock", version = c"0.2.0");
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!(
+    "../sql/policies.sql",
+    name = "policies",
+    requires = ["tables", functions::carts::policies_changed]
+);
 extension_sql_file!("../sql/views.sql", name = "views", requires = ["tables"]);
+extension_sql_file!(
+    "../sql/adopted.sql",
+    name = "adopted",
+    requires = ["tables"]
+);
+extension_sql_file!(
+    "../sql/history.sql",
+    name = "history",
+    requires = ["tables"]
+);
+extension_sql_file!(
+    "../sql/statistics.sql",
+    name = "statistics",
+    requires = [
+        "views",
+        softlock_statistics_rows,
+        softlock_sweep_statistics_rows,
+        softlock_statistics_reset,
+        softlock_check_rows
+    ]
+);
 extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 
 /// Runs when the library is loaded: in the postmaster where it is in `shared_preload_libraries`,
@@ -27,6 +63,7 @@ extension_sql_file!("../sql/functions.sql", name = "functions", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     settings::register();
+    pg::register_preloaded();
     worker::register();
 }
 

@@ -1,21 +1,31 @@
-//! A row of `softlock.locks`, and the decision about it.
+//! A row of `softlock.locks`, what is to be seen of a resource, and the decision about it.
 
 use pgrx::pg_sys;
 
+use crate::ask::Ask;
 use crate::names::{Metadata, Owner, Session, Ttl};
 use crate::pg::{self, Jsonb, Place, Timestamp};
+use crate::policy::Terms;
+use crate::text::Text;
+use crate::units::Slots;
 
 /// A hold on a resource, live or lapsed.
 #[derive(Debug, Clone)]
 pub struct Lock {
-    pub owner: String,
-    pub session: Option<String>,
+    pub owner: Text,
+    pub session: Option<Text>,
     pub token: i64,
     pub role: pg_sys::Oid,
     pub metadata: Option<Jsonb>,
     pub acquired_at: Timestamp,
     pub expires_at: Timestamp,
-    /// Where it is, if it was looked up alone.
+    /// Which of the resource's holds it is.
+    pub slot: i32,
+    /// Larger with every write of the resource.
+    pub version: i64,
+    /// How many of the resource's units it takes.
+    pub units: i32,
+    /// Where it is, if it was read from the table.
     pub place: Option<Place>,
 }
 
@@ -25,14 +35,69 @@ impl Lock {
         self.expires_at > t
     }
 
-    /// Whether this is the very row that was seen before: every grant and move has a new token,
-    /// every renewal a new expiry.
-    pub fn is_same_as(&self, seen: &Lock) -> bool {
-        (self.token, self.expires_at) == (seen.token, seen.expires_at)
+    /// What it becomes when it is prolonged at `t`, which never shortens it, and whether it lapses sooner
+    /// than asked.
+    pub fn renewed(&self, terms: &Terms, t: Timestamp, version: i64) -> (Lock, bool) {
+        let (expires_at, capped) = terms.expiry(self.acquired_at, t);
+        let lock = Lock {
+            expires_at: self.expires_at.max(expires_at),
+            version,
+            place: None,
+            ..self.clone()
+        };
+        (lock, capped)
+    }
+
+    /// Where a lock is that was read from the table.
+    pub fn place(&self) -> Place {
+        self.place.expect("the lock was read from the table")
     }
 }
 
-/// Who calls: the owner named in the call, and the role of the session.
+/// What is to be seen of a resource at one moment.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// What is committed, or this transaction's own; live or lapsed.
+    pub lock: Option<Lock>,
+    /// Who is taking or ending a lock on it, and has not committed.
+    pub taker: Option<Taker>,
+    /// The most units that one of its uncommitted versions takes.
+    pub taking: i32,
+    /// The largest version that was met; 0 for none.
+    pub newest: i64,
+    /// There are, or were a moment ago, holds of units on it, of which more than one can live at a time:
+    /// all of them have to be looked at.
+    pub is_shared: bool,
+}
+
+impl Look {
+    /// Whether the taker has ended since.
+    pub fn has_stale_taker(&self) -> bool {
+        let has_ended = |taker: &Taker| pg::visibility::has_ended(taker.transaction);
+        self.taker.as_ref().is_some_and(has_ended)
+    }
+}
+
+/// A transaction that has taken, or is ending, a lock and has not committed.
+#[derive(Debug, Clone)]
+pub struct Taker {
+    pub owner: Text,
+    pub transaction: pg_sys::TransactionId,
+    /// Its process; `None` for a prepared transaction.
+    pub pid: Option<i32>,
+}
+
+impl Taker {
+    pub fn new(owner: Text, transaction: pg_sys::TransactionId) -> Self {
+        Taker {
+            owner,
+            transaction,
+            pid: pg::visibility::pid_of(transaction),
+        }
+    }
+}
+
+/// Who calls: the owner named in the call, and the role whose privileges count.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub owner: Owner,
@@ -43,13 +108,18 @@ impl Caller {
     pub fn new(owner: Owner) -> Self {
         Caller {
             owner,
-            role: pg::outer_role(),
+            role: pg::current_role(),
         }
+    }
+
+    /// The slots in which its hold of units of a resource can be.
+    pub fn slots(&self) -> Slots {
+        Slots::of_owner(pg::stored_hash(self.owner.as_text().as_bytes()))
     }
 
     /// Whether the lock, live or lapsed, was taken by this owner in a role the caller acts for.
     pub fn holds(&self, lock: &Lock) -> bool {
-        self.owner.as_str() == lock.owner && pg::has_privileges_of(self.role, lock.role)
+        *self.owner.as_text() == lock.owner && pg::has_privileges_of(self.role, lock.role)
     }
 }
 
@@ -59,48 +129,58 @@ pub struct Claim {
     pub caller: Caller,
     pub session: Option<Session>,
     pub metadata: Option<Metadata>,
-    pub ttl: Ttl,
+    /// The time to live that was given; else it is the kind's, or the setting.
+    pub ttl: Option<Ttl>,
 }
 
 impl Claim {
-    /// What the row becomes at `t` by a decision about the one seen. A grant and a move draw a token.
+    /// What the row becomes at `t` by a decision about the one seen, and whether it lapses sooner than
+    /// asked, as nothing is held for longer. The version of a grant and of a move is its token, too; a
+    /// grant goes to `slot`.
     pub fn apply(
         &self,
         decision: Decision,
         seen: Option<&Lock>,
+        ask: &Ask,
+        slot: i32,
         t: Timestamp,
-        draw_token: impl FnOnce() -> i64,
-    ) -> Lock {
-        let session = self.session.as_ref().map(|s| s.as_str().to_owned());
+        version: i64,
+    ) -> (Lock, bool) {
+        let session = self.session.as_ref().map(|s| s.as_text().clone());
         let metadata = self.metadata.as_ref().map(|m| m.as_jsonb().clone());
-        let expires_at = self.ttl.after(t);
         match (decision, seen) {
             (Decision::Renew | Decision::Move, Some(seen)) => {
                 let (session, token) = match decision {
-                    Decision::Move => (session, draw_token()),
+                    Decision::Move => (session, version),
                     _ => (seen.session.clone(), seen.token),
                 };
-                Lock {
-                    owner: seen.owner.clone(),
+                let (lock, capped) = seen.renewed(&ask.terms, t, version);
+                let lock = Lock {
                     session,
                     token,
-                    role: seen.role,
-                    metadata: metadata.or_else(|| seen.metadata.clone()),
-                    acquired_at: seen.acquired_at,
-                    expires_at: seen.expires_at.max(expires_at),
-                    place: None,
-                }
+                    metadata: metadata.or(lock.metadata),
+                    units: ask.units,
+                    ..lock
+                };
+                (lock, capped)
             }
-            _ => Lock {
-                owner: self.caller.owner.as_str().to_owned(),
-                session,
-                token: draw_token(),
-                role: self.caller.role,
-                metadata,
-                acquired_at: t,
-                expires_at,
-                place: None,
-            },
+            _ => {
+                let (expires_at, capped) = ask.terms.expiry(t, t);
+                let lock = Lock {
+                    owner: self.caller.owner.as_text().clone(),
+                    session,
+                    token: version,
+                    role: self.caller.role,
+                    metadata,
+                    acquired_at: t,
+                    expires_at,
+                    slot,
+                    version,
+                    units: ask.units,
+                    place: None,
+                };
+                (lock, capped)
+            }
         }
     }
 }
@@ -130,7 +210,7 @@ pub fn decide(
         None => Decision::Grant,
         Some(lock) if !is_holder(lock) => Decision::Held,
         Some(lock) => match session {
-            Some(session) if lock.session.as_deref() != Some(session.as_str()) => Decision::Move,
+            Some(session) if lock.session.as_ref() != Some(session.as_text()) => Decision::Move,
             _ => Decision::Renew,
         },
     }
@@ -149,11 +229,11 @@ pub enum Refusal {
     StaleToken,
 }
 
-/// Whether the caller holds the resource at `t`, with `token` where one is given.
+/// Whether the caller holds the resource at `t`, with each of the tokens that are given.
 pub fn verify(
     current: Option<&Lock>,
     is_holder: impl FnOnce(&Lock) -> bool,
-    token: Option<i64>,
+    tokens: &[i64],
     t: Timestamp,
 ) -> Result<(), Refusal> {
     let Some(lock) = current else {
@@ -163,7 +243,7 @@ pub fn verify(
         (false, true) => Err(Refusal::Held),
         (false, false) => Err(Refusal::NotHeld),
         (true, false) => Err(Refusal::Expired),
-        (true, true) if token.is_some_and(|token| token != lock.token) => Err(Refusal::StaleToken),
+        (true, true) if tokens.iter().any(|&token| token != lock.token) => Err(Refusal::StaleToken),
         (true, true) => Ok(()),
     }
 }
@@ -179,6 +259,9 @@ mod tests {
             owner: "anna".into(),
             session: session.map(Into::into),
             token: 7,
+            slot: 0,
+            version: 7,
+            units: 1,
             role: pg_sys::Oid::from(10),
             metadata: None,
             acquired_at: Timestamp::from_raw(0),
@@ -188,7 +271,7 @@ mod tests {
     }
 
     fn decision(lock: Option<Lock>, is_holder: bool, session: Option<&str>) -> Decision {
-        let session = Session::parse(session).unwrap();
+        let session = session.map(Session::of);
         decide(lock.as_ref(), |_| is_holder, session.as_ref(), T)
     }
 
@@ -247,8 +330,9 @@ mod tests {
 
     #[test]
     fn only_the_live_holder_with_the_right_token_passes() {
-        let check =
-            |lock: Option<&Lock>, is_holder: bool, token| verify(lock, |_| is_holder, token, T);
+        let check = |lock: Option<&Lock>, is_holder: bool, token: Option<i64>| {
+            verify(lock, |_| is_holder, token.as_slice(), T)
+        };
         let (live, lapsed) = (lock(2_000, None), lock(500, None));
         assert_eq!(check(Some(&live), true, None), Ok(()));
         assert_eq!(check(Some(&live), true, Some(7)), Ok(()));

@@ -5,82 +5,137 @@ use std::time::Duration;
 use pgrx::datum::Interval;
 
 use crate::error::Error;
-use crate::pg::{Jsonb, Timestamp};
+use crate::pg::{Jsonb, Kind, RawJsonb, RawText};
 use crate::settings;
+use crate::text::Text;
 
-/// What is locked: 1 to 1024 bytes, compared byte by byte.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resource(String);
+/// A text argument of bounded length.
+macro_rules! name {
+    ($(#[$meta:meta])* $name:ident, $argument:literal, $max:literal) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Text);
 
-/// Who holds a lock: 1 to 256 bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner(String);
+        impl $name {
+            /// The argument, where it is given, if it has a length that is allowed and is valid text.
+            pub fn parse_optional(value: Option<RawText>) -> Result<Option<Self>, Error> {
+                value.map(|value| bounded($argument, &value, $max).map($name)).transpose()
+            }
 
-/// A grouping of an owner's locks, as a cart: 1 to 256 bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session(String);
-
-/// Time to live: positive and at most `softlock.max_ttl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ttl {
-    micros: i64,
+            pub fn as_text(&self) -> &Text {
+                &self.0
+            }
+        }
+    };
 }
+
+name! {
+    /// What is locked: 1 to 1024 bytes, compared byte by byte.
+    Resource, "resource", 1024
+}
+name! {
+    /// Who holds a lock: 1 to 256 bytes.
+    Owner, "owner", 256
+}
+name! {
+    /// A grouping of an owner's locks, as a cart: 1 to 256 bytes.
+    Session, "session", 256
+}
+name! {
+    /// What resources begin with: 1 to 1024 bytes.
+    Prefix, "prefix", 1024
+}
+name! {
+    /// Why a lock is broken: 1 to 1024 bytes.
+    Reason, "reason", 1024
+}
+
+/// The text, when it is between 1 and `max` bytes long and valid.
+pub fn bounded(argument: &'static str, value: &RawText, max: usize) -> Result<Text, Error> {
+    let bytes = value.as_bytes();
+    check_length(argument, bytes.len(), max)?;
+    match value.is_valid() {
+        true => Ok(Text::from(bytes)),
+        false => Err(Error::InvalidText { argument }),
+    }
+}
+
+fn check_length(argument: &'static str, bytes: usize, max: usize) -> Result<(), Error> {
+    match bytes {
+        0 => Err(Error::Length {
+            argument,
+            bytes,
+            max,
+        }),
+        bytes if bytes > max => Err(Error::Length {
+            argument,
+            bytes,
+            max,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl Resource {
+    pub const MAX_BYTES: usize = 1024;
+
+    pub fn parse(value: Option<RawText>) -> Result<Self, Error> {
+        let null = Error::Null {
+            argument: "resource",
+        };
+        Self::parse_optional(value)?.ok_or(null)
+    }
+
+    /// A resource that is in the table, and so has been parsed before; or that a guard has put together
+    /// of valid texts: `None` where nobody could hold it.
+    pub fn from_text(text: Text) -> Option<Self> {
+        (1..=Self::MAX_BYTES)
+            .contains(&text.as_bytes().len())
+            .then_some(Resource(text))
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// What stands before the first colon; empty where there is none.
+    pub fn kind(&self) -> &[u8] {
+        kind_of(self.as_bytes())
+    }
+}
+
+/// What stands before the first colon of a resource's name; empty where there is none.
+pub fn kind_of(resource: &[u8]) -> &[u8] {
+    let colon = resource.iter().position(|&byte| byte == b':');
+    &resource[..colon.unwrap_or(0)]
+}
+
+impl Owner {
+    pub fn parse(value: Option<RawText>) -> Result<Self, Error> {
+        let null = Error::Null { argument: "owner" };
+        Self::parse_optional(value)?.ok_or(null)
+    }
+
+    /// The owner that a setting names; `None` where nobody could have that name.
+    pub fn from_text(text: Text) -> Option<Self> {
+        (1..=256)
+            .contains(&text.as_bytes().len())
+            .then_some(Owner(text))
+    }
+}
+
+/// Time to live as a call gives it, in microseconds; `None` inside for an infinite one. What its kind
+/// allows is known to `policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl(Option<i128>);
 
 /// What people should see about a hold: a JSON object of at most 8 KiB.
 #[derive(Debug, Clone)]
 pub struct Metadata(Jsonb);
 
-/// The text, when it is there and between 1 and `max` bytes long.
-fn bounded(argument: &'static str, value: &str, max: usize) -> Result<String, Error> {
-    match value.len() {
-        bytes if bytes == 0 || bytes > max => Err(Error::Length {
-            argument,
-            bytes,
-            max,
-        }),
-        _ => Ok(value.to_owned()),
-    }
-}
-
-impl Resource {
-    pub fn parse(value: Option<&str>) -> Result<Self, Error> {
-        let value = value.ok_or(Error::Null {
-            argument: "resource",
-        })?;
-        bounded("resource", value, 1024).map(Resource)
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Owner {
-    pub fn parse(value: Option<&str>) -> Result<Self, Error> {
-        let value = value.ok_or(Error::Null { argument: "owner" })?;
-        bounded("owner", value, 256).map(Owner)
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Session {
-    pub fn parse(value: Option<&str>) -> Result<Option<Self>, Error> {
-        value
-            .map(|value| bounded("session", value, 256).map(Session))
-            .transpose()
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// An interval as a number of microseconds, with days of 24 hours and months of 30 days as
 /// PostgreSQL compares intervals; `None` when it is infinite (PostgreSQL 17 and above).
-fn interval_micros(interval: &Interval) -> Option<i128> {
+pub fn interval_micros(interval: &Interval) -> Option<i128> {
     let (months, days, micros) = (interval.months(), interval.days(), interval.micros());
     let infinite = (months, days, micros) == (i32::MAX, i32::MAX, i64::MAX)
         || (months, days, micros) == (i32::MIN, i32::MIN, i64::MIN);
@@ -89,7 +144,7 @@ fn interval_micros(interval: &Interval) -> Option<i128> {
 }
 
 /// Microseconds as a person reads them: `90 s`, `0.5 s`.
-fn seconds(micros: Option<i128>) -> String {
+pub fn seconds(micros: Option<i128>) -> String {
     match micros {
         None => "infinite".into(),
         Some(micros) => {
@@ -107,69 +162,52 @@ fn seconds(micros: Option<i128>) -> String {
 }
 
 impl Ttl {
-    /// The given time to live, or `softlock.default_ttl` for NULL.
-    pub fn parse(value: Option<Interval>) -> Result<Self, Error> {
-        let max_s = settings::max_ttl_s();
-        let Some(interval) = value else {
-            let default_s = settings::default_ttl_s();
-            if default_s > max_s {
-                return Err(Error::DefaultTtlAboveMax { default_s, max_s });
-            }
-            return Ok(Ttl {
-                micros: i64::from(default_s) * 1_000_000,
-            });
-        };
-        Self::within(interval_micros(&interval), max_s)
+    /// The given time to live; `None` for NULL, which leaves it to the kind and the settings.
+    pub fn parse_optional(value: Option<Interval>) -> Option<Self> {
+        value.map(|interval| Ttl(interval_micros(&interval)))
     }
 
-    fn within(micros: Option<i128>, max_s: i32) -> Result<Self, Error> {
-        match micros {
-            Some(micros) if micros > 0 && micros <= i128::from(max_s) * 1_000_000 => Ok(Ttl {
-                micros: micros as i64,
-            }),
+    /// It in microseconds, if it is positive and at most `max`, which `source` sets.
+    pub fn within(self, max: i64, source: &'static str) -> Result<i64, Error> {
+        match self.0 {
+            Some(micros) if micros > 0 && micros <= i128::from(max) => Ok(micros as i64),
             given => Err(Error::Duration {
                 argument: "ttl",
                 given: seconds(given),
-                bound: format!("positive and at most {max_s} s (softlock.max_ttl)"),
+                bound: format!(
+                    "positive and at most {} ({source})",
+                    seconds(Some(max.into()))
+                ),
                 hint: given
                     .is_some_and(|micros| micros > 0)
-                    .then_some("A superuser can raise softlock.max_ttl."),
+                    .then_some(match source {
+                        "softlock.max_ttl" => "A superuser can raise softlock.max_ttl.",
+                        _ => "Whoever may write softlock.policies can raise the kind's max_ttl.",
+                    }),
             }),
         }
-    }
-
-    /// When a lock that is taken at `t` lapses.
-    pub fn after(self, t: Timestamp) -> Timestamp {
-        t.plus_micros(self.micros)
     }
 }
 
 impl Metadata {
     pub const MAX_BYTES: usize = 8192;
 
-    pub fn parse(value: Option<Jsonb>) -> Result<Option<Self>, Error> {
+    pub fn parse(value: Option<RawJsonb>) -> Result<Option<Self>, Error> {
         let Some(json) = value else { return Ok(None) };
-        let text = json.to_text();
-        let kind = match text.as_bytes().first() {
-            Some(b'{') => None,
-            Some(b'[') => Some("an array"),
-            Some(b'"') => Some("a string"),
-            Some(b't' | b'f') => Some("a boolean"),
-            Some(b'n') => Some("null"),
-            _ => Some("a number"),
+        let (kind, bytes) = json.describe();
+        let kind = match kind {
+            Kind::Object => None,
+            Kind::Array => Some("an array"),
+            Kind::String => Some("a string"),
+            Kind::Boolean => Some("a boolean"),
+            Kind::Null => Some("null"),
+            Kind::Number => Some("a number"),
         };
         if let Some(kind) = kind {
             return Err(Error::MetadataNotObject { kind });
         }
-        let bytes = text.len();
-        if bytes > Self::MAX_BYTES {
-            return Err(Error::Length {
-                argument: "metadata",
-                bytes,
-                max: Self::MAX_BYTES,
-            });
-        }
-        Ok(Some(Metadata(json)))
+        check_length("metadata", bytes, Self::MAX_BYTES)?;
+        Ok(Some(Metadata(json.to_owned())))
     }
 
     pub fn as_jsonb(&self) -> &Jsonb {
@@ -177,36 +215,35 @@ impl Metadata {
     }
 }
 
-/// Why a lock is broken: 1 to 1024 bytes.
-#[derive(Debug, Clone)]
-pub struct Reason(String);
-
-impl Reason {
-    pub fn parse(value: Option<&str>) -> Result<Option<Self>, Error> {
-        value
-            .map(|value| bounded("reason", value, 1024).map(Reason))
-            .transpose()
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// How long to wait: zero, or positive and finite.
+/// How long to wait: zero, or positive and at most `softlock.max_wait`.
 pub fn wait(value: Option<Interval>) -> Result<Duration, Error> {
     let interval = value.ok_or(Error::Null { argument: "wait" })?;
-    wait_within(interval_micros(&interval))
+    wait_within(interval_micros(&interval), settings::max_wait_s())
 }
 
-fn wait_within(micros: Option<i128>) -> Result<Duration, Error> {
-    const MAX_S: u64 = 86_400;
+fn wait_within(micros: Option<i128>, max_s: i32) -> Result<Duration, Error> {
     match micros.map(u64::try_from) {
-        Some(Ok(micros)) if micros <= MAX_S * 1_000_000 => Ok(Duration::from_micros(micros)),
+        Some(Ok(micros)) if micros <= max_s as u64 * 1_000_000 => Ok(Duration::from_micros(micros)),
         _ => Err(Error::Duration {
             argument: "wait",
             given: seconds(micros),
-            bound: format!("0 to {MAX_S} s"),
+            bound: format!("0 to {max_s} s (softlock.max_wait)"),
+            hint: micros
+                .is_some_and(|micros| micros > 0)
+                .then_some("A superuser can raise softlock.max_wait."),
+        }),
+    }
+}
+
+/// How long ago, in microseconds: zero or more.
+pub fn age(argument: &'static str, value: &Interval) -> Result<i64, Error> {
+    let micros = interval_micros(value);
+    match micros.map(i64::try_from) {
+        Some(Ok(micros)) if micros >= 0 => Ok(micros),
+        _ => Err(Error::Duration {
+            argument,
+            given: seconds(micros),
+            bound: "zero or positive, and finite".into(),
             hint: None,
         }),
     }
@@ -221,62 +258,49 @@ pub fn positive(argument: &'static str, given: i32) -> Result<i32, Error> {
     }
 }
 
+/// As the tests write them.
+#[cfg(test)]
+impl Resource {
+    pub fn of(value: &str) -> Self {
+        Resource(Text::from(value))
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    pub fn of(value: &str) -> Self {
+        Session(Text::from(value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_resource_has_1_to_1024_bytes() {
-        assert!(Resource::parse(Some("kit:42")).is_ok());
-        assert!(Resource::parse(Some(&"x".repeat(1024))).is_ok());
+    fn a_text_has_at_least_one_byte_and_at_most_so_many() {
         let length = |bytes| Error::Length {
             argument: "resource",
             bytes,
             max: 1024,
         };
-        assert_eq!(Resource::parse(Some("")), Err(length(0)));
-        assert_eq!(Resource::parse(Some(&"x".repeat(1025))), Err(length(1025)));
-        assert_eq!(
-            Resource::parse(None),
-            Err(Error::Null {
-                argument: "resource"
-            })
-        );
-    }
-
-    #[test]
-    fn lengths_count_bytes_and_not_characters() {
-        assert!(Owner::parse(Some(&"ё".repeat(128))).is_ok());
-        assert_eq!(
-            Owner::parse(Some(&"ё".repeat(129))),
-            Err(Error::Length {
-                argument: "owner",
-                bytes: 258,
-                max: 256
-            })
-        );
-    }
-
-    #[test]
-    fn a_missing_session_is_none_and_an_empty_one_is_refused() {
-        assert_eq!(Session::parse(None), Ok(None));
-        assert!(Session::parse(Some("")).is_err());
+        assert_eq!(check_length("resource", 1, 1024), Ok(()));
+        assert_eq!(check_length("resource", 1024, 1024), Ok(()));
+        assert_eq!(check_length("resource", 0, 1024), Err(length(0)));
+        assert_eq!(check_length("resource", 1025, 1024), Err(length(1025)));
     }
 
     #[test]
     fn resources_sort_by_their_bytes() {
-        let parse = |name| Resource::parse(Some(name)).unwrap();
-        assert!(parse("Z") < parse("a"));
-        assert!(parse("a") < parse("é"));
+        assert!(Resource::of("Z") < Resource::of("a"));
+        assert!(Resource::of("a") < Resource::of("é"));
     }
 
     #[test]
     fn a_ttl_is_positive_finite_and_within_the_maximum() {
-        assert_eq!(Ttl::within(Some(1), 10), Ok(Ttl { micros: 1 }));
-        assert_eq!(
-            Ttl::within(Some(10_000_000), 10),
-            Ok(Ttl { micros: 10_000_000 })
-        );
+        let within = |micros| Ttl(micros).within(10_000_000, "softlock.max_ttl");
+        assert_eq!(within(Some(1)), Ok(1));
+        assert_eq!(within(Some(10_000_000)), Ok(10_000_000));
         for refused in [
             None,
             Some(0),
@@ -284,16 +308,19 @@ mod tests {
             Some(10_000_001),
             Some(i128::from(i64::MAX) * 9),
         ] {
-            assert!(Ttl::within(refused, 10).is_err(), "{refused:?}");
+            assert!(within(refused).is_err(), "{refused:?}");
         }
     }
 
     #[test]
-    fn a_wait_is_zero_or_positive_and_at_most_a_day() {
-        assert_eq!(wait_within(Some(0)), Ok(Duration::ZERO));
-        assert_eq!(wait_within(Some(1_500)), Ok(Duration::from_micros(1_500)));
-        for refused in [None, Some(-1), Some(86_400_000_001)] {
-            assert!(wait_within(refused).is_err(), "{refused:?}");
+    fn a_wait_is_zero_or_positive_and_at_most_the_maximum() {
+        assert_eq!(wait_within(Some(0), 60), Ok(Duration::ZERO));
+        assert_eq!(
+            wait_within(Some(1_500), 60),
+            Ok(Duration::from_micros(1_500))
+        );
+        for refused in [None, Some(-1), Some(60_000_001)] {
+            assert!(wait_within(refused, 60).is_err(), "{refused:?}");
         }
     }
 

@@ -1,247 +1,303 @@
-//! Every write on `softlock.locks`: SQL statements, prepared once per backend, for sets of rows, and
-//! for what a verb has looked up (`pg::probe`) row by row the writer (`pg::writer`).
+//! The table of locks within one call: every read and every write of it.
 //!
 //! The store decides nothing: a verb says what to write. A row is written only if it still is the one
-//! that was seen, so that nothing decided on an old look is ever carried out. In the SQL all names are
-//! schema-qualified; operators and types are those of `pg_catalog`, which every caller puts first in
-//! its search_path.
+//! that was seen, so that nothing decided on an old look is ever carried out.
 
 use std::cell::OnceCell;
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::pg_sys::BuiltinOid::{self, TEXTARRAYOID, TEXTOID, TIMESTAMPTZOID};
-use pgrx::pg_sys::{self, PgOid};
-use pgrx::spi::{self, OwnedPreparedStatement, Spi, SpiHeapTupleData, SpiTupleTable};
+use pgrx::pg_sys;
 
 use crate::error::Error;
-use crate::lock::{Claim, Decision, Lock};
+use crate::lock::{Lock, Look};
 use crate::names::Resource;
-use crate::pg::Timestamp;
 use crate::pg::probe::Probe;
+use crate::pg::row::Row;
 use crate::pg::writer::Writer;
+use crate::pg::{self, Jsonb, Timestamp, clock, holds, ledger, owners, queue, visibility, walk};
+use crate::settings;
+use crate::text::Text;
+use crate::units::{Hold, Slots};
 
-/// A statement and its plan, made at its first use.
-struct Statement {
-    sql: &'static str,
-    types: &'static [BuiltinOid],
-    /// Leaked on purpose: the plan serves until the process ends, and must not be freed in the
-    /// destructors that run after the server's memory is gone.
-    plan: OnceCell<&'static OwnedPreparedStatement>,
+pub use crate::pg::relations::Patience;
+pub use crate::pg::writer::{Wait, Written};
+
+/// The table, open for looking, and for writing once something is written.
+pub struct Store {
+    probe: Probe,
+    writer: OnceCell<Writer>,
+    patience: Patience,
 }
 
-impl Statement {
-    const fn new(sql: &'static str, types: &'static [BuiltinOid]) -> Self {
-        Statement {
-            sql,
-            types,
-            plan: OnceCell::new(),
-        }
-    }
-
-    fn run<R>(&self, args: &[DatumWithOid], read: impl FnOnce(SpiTupleTable) -> R) -> R {
-        // Not connect_mut and update: those draw a transaction id even when nothing is written. A
-        // plan of prepare_mut runs with a fresh snapshot all the same.
-        Spi::connect(|client| {
-            let plan = self.plan.get_or_init(|| {
-                let types: Vec<_> = self.types.iter().map(|&t| PgOid::from(t.value())).collect();
-                let plan = client
-                    .prepare_mut(self.sql, &types)
-                    .expect("softlock's SQL is valid");
-                Box::leak(Box::new(plan.keep()))
-            });
-            read(
-                client
-                    .select(*plan, None, args)
-                    .expect("softlock's SQL runs"),
-            )
-        })
-    }
-}
-
-thread_local! {
-    // In byte order, so that two who lock the same rows never deadlock.
-    static LOCK_ROWS: Statement = const { Statement::new(
-        "SELECT l.resource, l.owner, l.session, l.token, l.role, l.acquired_at, l.expires_at
-         FROM softlock.locks AS l WHERE l.resource = ANY ($1) ORDER BY l.resource FOR UPDATE",
-        &[TEXTARRAYOID],
-    ) };
-
-    static LIVE_OF_OWNER: Statement = const { Statement::new(
-        "SELECT l.resource, l.owner, l.session, l.token, l.role, l.acquired_at, l.expires_at
-         FROM softlock.locks AS l WHERE l.owner = $1 AND l.expires_at > $2",
-        &[TEXTOID, TIMESTAMPTZOID],
-    ) };
-
-    static DELETE_MANY: Statement = const { Statement::new(
-        "DELETE FROM softlock.locks AS l WHERE l.resource = ANY ($1)",
-        &[TEXTARRAYOID],
-    ) };
-}
-
-/// A row to write: the one seen, if any, and the decision about it.
-pub struct Change<'r, 's> {
-    pub resource: &'r Resource,
-    pub seen: Option<&'s Lock>,
-    pub decision: Decision,
-}
-
-/// A row as it was written.
-#[derive(Debug)]
-pub struct Written<'a> {
-    pub resource: &'a Resource,
-    pub decision: Decision,
-    pub lock: Lock,
+/// A lock that a transaction which has not ended is taking or ending.
+pub struct Pending<'a> {
+    pub row: &'a Row<'a>,
+    pub is_taking: bool,
+    pub transaction: pg_sys::TransactionId,
+    pub pid: Option<i32>,
 }
 
 /// What a sweep deleted.
 #[derive(Default)]
 pub struct Lapsed {
     pub count: u64,
-    pub listed: Vec<(String, Lock)>,
+    pub listed: Vec<(Text, Lock)>,
     /// When the last of them had lapsed, if there may be more.
     pub last: Option<Timestamp>,
+    /// When the first of those expires that were left to other transactions.
+    pub left: Option<Timestamp>,
+    /// How many versions were looked at, also of what is gone.
+    pub visited: u64,
 }
 
-/// Writes rows as the decisions say, without waiting. `Err` with the positions of rows that are not the
-/// ones seen any more, or that another transaction has locked, or that this transaction's snapshot
-/// does not see; the others may have been written.
-pub fn write<'r>(
-    probe: &Probe,
-    changes: &[Change<'r, '_>],
-    claim: &Claim,
-    t: Timestamp,
-) -> Result<Result<Vec<Written<'r>>, Vec<usize>>, Error> {
-    Writer::with(probe, |writer| {
-        require_plain(writer)?;
-        let mut written = Vec::with_capacity(changes.len());
-        let mut missed = Vec::new();
-        for (at, change) in changes.iter().enumerate() {
-            let &Change {
-                resource,
-                seen,
-                decision,
-            } = change;
-            let lock = claim.apply(decision, seen, t, || writer.draw_token());
-            let done = match seen {
-                Some(seen) => writer.replace(resource.as_str(), seen, &lock),
-                None => {
-                    writer.insert(resource.as_str(), &lock);
-                    true
-                }
-            };
-            match done {
-                true => written.push(Written {
-                    resource,
-                    decision,
-                    lock,
-                }),
-                false => missed.push(at),
-            }
+impl Store {
+    /// Opens the table, runs `work` and closes it. An ERROR inside leaves the closing to the
+    /// transaction's abort, which releases what is still open.
+    pub fn with<R>(
+        patience: Patience,
+        work: impl FnOnce(&Store) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        if !settings::serves() {
+            return Err(Error::NotServing);
         }
-        Ok(match missed.is_empty() {
-            true => Ok(written),
-            false => Err(missed),
-        })
-    })
-}
-
-/// Deletes a row, waiting for another transaction that has it locked; `false` when it is not the
-/// one seen any more.
-pub fn delete(probe: &Probe, seen: &Lock) -> Result<bool, Error> {
-    Writer::with(probe, |writer| {
-        require_plain(writer)?;
-        Ok(writer.delete(seen))
-    })
-}
-
-fn require_plain(writer: &Writer) -> Result<(), Error> {
-    match writer.is_plain() {
-        true => Ok(()),
-        false => Err(Error::TableAltered),
+        let store = Store {
+            probe: Probe::open(patience)?,
+            writer: OnceCell::new(),
+            patience,
+        };
+        let result = work(&store);
+        if let Some(writer) = store.writer.into_inner() {
+            writer.close();
+        }
+        store.probe.close();
+        result
     }
-}
 
-/// Locks the rows of `resources`, waiting for other transactions, and answers them as they are now.
-pub fn lock_rows<'a>(resources: impl Iterator<Item = &'a Resource>) -> Vec<(String, Lock)> {
-    LOCK_ROWS.with(|lock| lock.run(&[texts(resources)], |rows| rows.map(locked).collect()))
-}
+    /// What is to be seen of a resource, as of the last time that `look_anew` was called.
+    pub fn look(&self, resource: &Resource) -> Look {
+        self.probe.look(resource.as_bytes())
+    }
 
-/// The locks of an owner that are live at `t`, whatever role took them.
-pub fn live_of_owner(owner: &str, t: Timestamp) -> Vec<(String, Lock)> {
-    LIVE_OF_OWNER.with(|select| {
-        select.run(&[owner.into(), time_arg(t)], |rows| {
-            rows.map(locked).collect()
-        })
-    })
-}
+    /// The same for many resources, which must be distinct and in byte order.
+    pub fn look_at_all(&self, resources: &[&Resource]) -> Vec<Look> {
+        let names: Vec<_> = resources
+            .iter()
+            .map(|resource| resource.as_bytes())
+            .collect();
+        walk::look_at_all(&self.probe, &names)
+    }
 
-/// Deletes rows that this transaction has locked.
-pub fn delete_many<'a>(resources: impl Iterator<Item = &'a Resource>) {
-    DELETE_MANY.with(|delete| delete.run(&[texts(resources)], |_| ()));
-}
+    /// What is to be seen of the holds of a resource in these slots, without their metadata.
+    pub fn holds(&self, resource: &Resource, slots: Slots) -> Vec<Hold> {
+        holds::look(&self.probe, resource.as_bytes(), slots)
+    }
 
-/// Deletes up to `max_rows` locks that lapsed from `since`, if it is given, to `until`, oldest first,
-/// skipping rows that another transaction is writing; keeps the first `max_listed` of them.
-pub fn delete_lapsed(
-    since: Option<Timestamp>,
-    until: Timestamp,
-    max_rows: i32,
-    max_listed: usize,
-) -> Result<Lapsed, Error> {
-    let mut lapsed = Lapsed::default();
-    Probe::with(|probe| {
-        Writer::with(probe, |writer| {
-            require_plain(writer)?;
-            probe.each_lapsed(since, until, |mut row| {
-                if !writer.delete_if_free(row.place()) {
-                    return true;
-                }
-                lapsed.count += 1;
-                if lapsed.listed.len() < max_listed {
-                    lapsed.listed.push(row.read());
-                }
-                let full = lapsed.count == max_rows as u64;
-                if full {
-                    lapsed.last = Some(row.expires_at());
-                }
-                !full
+    /// The metadata of a lock that was read without it.
+    pub fn metadata(&self, lock: &Lock) -> Option<Jsonb> {
+        self.probe.metadata_at(lock.place())
+    }
+
+    /// What is to be seen of the holds of a resource among which an owner's is, if it has one: those in its
+    /// slots, and the exclusive one.
+    pub fn holds_of(&self, resource: &Resource, slots: Slots) -> Vec<Hold> {
+        let mut holds = self.holds(resource, slots);
+        holds.extend(self.holds(resource, Slots::EXCLUSIVE));
+        holds
+    }
+
+    /// An owner's locks of a kind that are live at `t`, or being taken.
+    pub fn count_of_owner(&self, owner: &Text, kind: &[u8], t: Timestamp) -> Result<usize, Error> {
+        owners::count(&self.probe, owner.as_bytes(), kind, t)
+    }
+
+    /// Makes the next looks see what has been committed, or written here, since the last ones.
+    pub fn look_anew(&self) {
+        self.probe.look_anew();
+    }
+
+    /// Opens the table for writing. To be called before a mutex is entered, so that nobody who waits for
+    /// the mutex waits for the table.
+    pub fn prepare_to_write(&self) -> Result<(), Error> {
+        self.writer().map(drop)
+    }
+
+    fn writer(&self) -> Result<&Writer, Error> {
+        if self.writer.get().is_none() {
+            let writer = Writer::open(&self.probe, self.patience)?;
+            let _ = self.writer.set(writer);
+        }
+        Ok(self.writer.get().expect("it was opened just now"))
+    }
+
+    /// A version, or token, larger than all before it and than `above`.
+    pub fn draw(&self, above: i64) -> Result<i64, Error> {
+        clock::draw(&self.probe.oids, above)
+    }
+
+    /// Writes a new lock of a resource, in the place of the lapsed one that was seen, if there was one,
+    /// without waiting.
+    pub fn grant(
+        &self,
+        resource: &Resource,
+        lapsed: Option<&Lock>,
+        lock: &Lock,
+    ) -> Result<Written, Error> {
+        let writer = self.writer()?;
+        queue::note_write(resource.as_bytes());
+        // Not an update: a logical subscriber, which sweeps for itself, may not have the lapsed one.
+        if let Some(lapsed) = lapsed {
+            let deleted = writer.delete(&self.probe, lapsed.place(), Wait::No);
+            if deleted != Written::Done {
+                return Ok(deleted);
+            }
+            ledger::note_end(resource.as_bytes(), lapsed.units, lapsed.expires_at);
+        }
+        writer.insert(resource.as_bytes(), lock);
+        Ok(Written::Done)
+    }
+
+    /// Writes a live lock anew over the version that was seen, without waiting.
+    pub fn update(&self, resource: &Resource, seen: &Lock, lock: &Lock) -> Result<Written, Error> {
+        let writer = self.writer()?;
+        queue::note_write(resource.as_bytes());
+        let written = writer.replace(&self.probe, resource.as_bytes(), seen.place(), lock);
+        if written == Written::Done && lock.units < seen.units {
+            let fewer = seen.units - lock.units;
+            ledger::note_end(resource.as_bytes(), fewer, seen.expires_at);
+        }
+        Ok(written)
+    }
+
+    /// Deletes the lock that was seen.
+    pub fn delete(&self, resource: &Resource, seen: &Lock, wait: Wait) -> Result<Written, Error> {
+        let writer = self.writer()?;
+        queue::note_write(resource.as_bytes());
+        let written = writer.delete(&self.probe, seen.place(), wait);
+        if written == Written::Done {
+            ledger::note_end(resource.as_bytes(), seen.units, seen.expires_at);
+        }
+        Ok(written)
+    }
+
+    /// Waits until no other transaction is writing the lock that was seen.
+    pub fn wait(&self, seen: &Lock) -> Result<Written, Error> {
+        Ok(self.writer()?.wait(&self.probe, seen.place()))
+    }
+
+    /// Keeps the lock that was seen from being written or deleted by anybody else until this transaction
+    /// ends.
+    pub fn keep(&self, seen: &Lock, wait: Wait) -> Result<Written, Error> {
+        Ok(self.writer()?.keep(&self.probe, seen.place(), wait))
+    }
+
+    /// Visits the locks of an owner that are live at `t`, whatever role took them.
+    pub fn each_of_owner(
+        &self,
+        owner: &Text,
+        t: Timestamp,
+        visit: impl FnMut(&Row),
+    ) -> Result<(), Error> {
+        self.probe.each_of_owner(owner.as_bytes(), t, visit)
+    }
+
+    /// Visits the locks that are live at `t`, those of one owner where it is given.
+    pub fn each_live(
+        &self,
+        owner: Option<&Text>,
+        t: Timestamp,
+        visit: impl FnMut(&Row),
+    ) -> Result<(), Error> {
+        match owner {
+            Some(owner) => self.probe.each_of_owner(owner.as_bytes(), t, visit),
+            None => self.probe.each_live(t, visit),
+        }
+    }
+
+    /// Deletes up to `max_rows` locks that lapsed from `since`, if it is given, to `until`, oldest first,
+    /// leaving those that another transaction is writing; keeps the first `max_listed` of them, and has
+    /// `deleted` told of each.
+    pub fn delete_lapsed(
+        &self,
+        since: Option<Timestamp>,
+        until: Timestamp,
+        max_rows: i32,
+        max_listed: usize,
+        mut deleted: impl FnMut(&Row) -> Result<(), Error>,
+    ) -> Result<Lapsed, Error> {
+        let writer = self.writer()?;
+        let mut lapsed = Lapsed::default();
+        let mut told = Ok(());
+        let visit = |row: &Row| {
+            if writer.delete(&self.probe, row.place(), Wait::No) != Written::Done {
+                lapsed.left.get_or_insert(row.expires_at());
+                return true;
+            }
+            let resource = row.resource();
+            queue::note_write(resource.as_bytes());
+            ledger::note_end(resource.as_bytes(), row.units(), row.expires_at());
+            lapsed.count += 1;
+            told = deleted(row);
+            if lapsed.listed.len() < max_listed {
+                lapsed.listed.push((row.resource(), row.read()));
+            }
+            let full = lapsed.count == max_rows as u64;
+            if full {
+                lapsed.last = Some(row.expires_at());
+            }
+            !full && told.is_ok()
+        };
+        let scan = self.probe.each_lapsed(since, until, visit)?;
+        told?;
+        lapsed.left = [lapsed.left, scan.uncommitted].into_iter().flatten().min();
+        lapsed.visited = scan.visited;
+        Ok(lapsed)
+    }
+
+    /// Up to where the worker's sweeps have come; `None` where none has.
+    pub fn swept(&self) -> Result<Option<Timestamp>, Error> {
+        let oids = &self.probe.oids;
+        let micros = clock::value(oids, oids.swept)?;
+        Ok(micros.map(|micros| Timestamp::from_raw(micros - clock::POSTGRES_EPOCH)))
+    }
+
+    /// Remembers up to where the worker's sweeps have come.
+    pub fn set_swept(&self, until: Timestamp) -> Result<(), Error> {
+        let oids = &self.probe.oids;
+        clock::set_value(oids, oids.swept, until.raw() + clock::POSTGRES_EPOCH)
+    }
+
+    /// When the oldest lock lapsed that lapsed before `before` and has not been swept.
+    pub fn oldest_lapsed(&self, before: Timestamp) -> Result<Option<Timestamp>, Error> {
+        let since = self.swept()?.filter(|swept| *swept <= before);
+        let mut oldest = None;
+        self.probe.each_lapsed(since, before, |row| {
+            oldest = Some(row.expires_at());
+            false
+        })?;
+        Ok(oldest)
+    }
+
+    /// When the newest lock was taken that was taken after `t`. The clock's floor is above them all, so that
+    /// it has to look at them only where that is above `t`, too; a standby can't read it.
+    pub fn acquired_after(&self, t: Timestamp) -> Result<Option<Timestamp>, Error> {
+        if !pg::is_in_recovery() && clock::floor(&self.probe.oids)? <= t {
+            return Ok(None);
+        }
+        let mut newest = None;
+        self.probe.each(|row| {
+            newest = newest.max(Some(row.acquired_at()).filter(|taken| *taken > t));
+        });
+        Ok(newest)
+    }
+
+    /// Visits what transactions that have not ended are taking or ending.
+    pub fn each_pending(&self, mut visit: impl FnMut(Pending)) {
+        self.probe.each_pending(|row, transaction, is_taking| {
+            visit(Pending {
+                row,
+                is_taking,
+                transaction: visibility::top_of(transaction),
+                pid: visibility::pid_of(transaction),
             });
-            Ok(lapsed)
-        })
-    })
-}
-
-fn texts<'a>(resources: impl Iterator<Item = &'a Resource>) -> DatumWithOid<'a> {
-    resources.map(Resource::as_str).collect::<Vec<_>>().into()
-}
-
-fn time_arg<'a>(t: Timestamp) -> DatumWithOid<'a> {
-    TimestampWithTimeZone::from(t).into()
-}
-
-/// A row of LOCK_ROWS or LIVE_OF_OWNER, which leave metadata out.
-fn locked(row: SpiHeapTupleData) -> (String, Lock) {
-    let lock = Lock {
-        owner: column(row.get(2)),
-        session: row.get(3).expect("session is text"),
-        token: column(row.get(4)),
-        role: column::<pg_sys::Oid>(row.get(5)),
-        metadata: None,
-        acquired_at: time(row.get(6)),
-        expires_at: time(row.get(7)),
-        place: None,
-    };
-    (column(row.get(1)), lock)
-}
-
-/// A column that is NOT NULL and of the type read.
-fn column<T>(value: spi::Result<Option<T>>) -> T {
-    value
-        .ok()
-        .flatten()
-        .expect("a column of softlock.locks has its type and is not null")
-}
-
-fn time(value: spi::Result<Option<TimestampWithTimeZone>>) -> Timestamp {
-    Timestamp::from_raw(column(value).into_inner())
+        });
+    }
 }

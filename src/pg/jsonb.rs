@@ -1,16 +1,59 @@
 //! `jsonb` values as the server stores them. pgrx's own JsonB goes through floating-point numbers and
 //! would change metadata such as `{"ean": 12345678901234567890123}`.
 
-use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
-use pgrx::datum::Datum;
+use std::ffi::CStr;
+
+use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::nullable::Nullable;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
-use pgrx::{FromDatum, IntoDatum, direct_function_call_as_datum, pg_sys, varlena};
-use serde::{Serialize, Serializer};
+use pgrx::{FromDatum, direct_function_call_as_datum, pg_sys, varlena};
 
-use super::jsonb_builder;
+/// A jsonb argument, not copied yet; it lives as long as the call.
+#[derive(Clone, Copy)]
+pub struct RawJsonb(*const pg_sys::varlena);
+
+/// What stands at the top of a jsonb.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Object,
+    Array,
+    String,
+    Boolean,
+    Null,
+    Number,
+}
+
+impl RawJsonb {
+    /// What it is, and how many bytes its text has.
+    pub fn describe(&self) -> (Kind, usize) {
+        // SAFETY: jsonb_out reads a whole jsonb and answers with a palloc'd, NUL-terminated text.
+        unsafe {
+            let value = pg_sys::Datum::from(self.0);
+            let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(value)]);
+            let text: *mut std::ffi::c_char = text.expect("jsonb_out answers").cast_mut_ptr();
+            let bytes = CStr::from_ptr(text).to_bytes();
+            let kind = match bytes.first() {
+                Some(b'{') => Kind::Object,
+                Some(b'[') => Kind::Array,
+                Some(b'"') => Kind::String,
+                Some(b't' | b'f') => Kind::Boolean,
+                Some(b'n') => Kind::Null,
+                _ => Kind::Number,
+            };
+            let length = bytes.len();
+            pg_sys::pfree(text.cast());
+            (kind, length)
+        }
+    }
+
+    /// A copy that outlives the call.
+    pub fn to_owned(self) -> Jsonb {
+        // SAFETY: it was detoasted, so its header says how many bytes may be read.
+        unsafe { Jsonb::copy(self.0) }
+    }
+}
 
 /// A jsonb value: its varlena, in words, which keep it aligned as the server needs it. The first one is
 /// its header with the length, the last one may be padded.
@@ -18,34 +61,6 @@ use super::jsonb_builder;
 pub struct Jsonb(Box<[u32]>);
 
 impl Jsonb {
-    /// The answer that serde makes of a struct.
-    pub fn of(value: &impl Serialize) -> Self {
-        let built = jsonb_builder::build(value).expect("answers are plain structs");
-        // SAFETY: it was built just now, and is not compressed or short.
-        unsafe { Jsonb::copy(built.cast()) }
-    }
-
-    /// The text that the server writes.
-    pub fn to_text(&self) -> String {
-        // SAFETY: jsonb_out reads a whole jsonb and answers with a palloc'd, NUL-terminated text.
-        unsafe {
-            let value = pg_sys::Datum::from(self.0.as_ptr());
-            let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(value)]);
-            let text = text.expect("jsonb_out answers").cast_mut_ptr();
-            std::ffi::CStr::from_ptr(text)
-                .to_string_lossy()
-                .into_owned()
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        // SAFETY: the header says how many bytes there are.
-        unsafe {
-            let bytes = varlena::varsize_any(self.0.as_ptr().cast());
-            std::slice::from_raw_parts(self.0.as_ptr().cast(), bytes)
-        }
-    }
-
     /// # Safety
     /// `value` must point to a jsonb with a four-byte header, not compressed.
     unsafe fn copy(value: *const pg_sys::varlena) -> Self {
@@ -57,50 +72,52 @@ impl Jsonb {
             Jsonb(words)
         }
     }
-}
 
-/// As bytes, which jsonb_builder takes over as they are.
-impl Serialize for Jsonb {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(self.as_bytes())
+    /// The value in the current memory context.
+    pub fn to_datum(&self) -> pg_sys::Datum {
+        // SAFETY: copies as many bytes as the header says into memory that the server frees.
+        unsafe {
+            let bytes = varlena::varsize_any(self.0.as_ptr().cast());
+            let copy = pg_sys::palloc(bytes);
+            std::ptr::copy_nonoverlapping(self.0.as_ptr().cast::<u8>(), copy.cast(), bytes);
+            copy.into()
+        }
     }
 }
 
+/// As a column has it; a detoasted copy is given back.
 impl FromDatum for Jsonb {
     unsafe fn from_polymorphic_datum(
         datum: pg_sys::Datum,
         is_null: bool,
         _: pg_sys::Oid,
     ) -> Option<Self> {
-        if is_null {
-            return None;
-        }
         // SAFETY: the caller vouches for a jsonb datum; detoasting makes it plain.
-        unsafe {
-            let plain = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
-            Some(Jsonb::copy(plain))
-        }
+        (!is_null).then(|| unsafe {
+            let value = datum.cast_mut_ptr();
+            let plain = pg_sys::pg_detoast_datum(value);
+            let copy = Jsonb::copy(plain);
+            if plain != value {
+                pg_sys::pfree(plain.cast());
+            }
+            copy
+        })
     }
 }
 
-impl IntoDatum for Jsonb {
-    fn into_datum(self) -> Option<pg_sys::Datum> {
-        // SAFETY: copies the value into memory that the server frees.
-        unsafe {
-            let bytes = self.as_bytes();
-            let copy = pg_sys::palloc(bytes.len());
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), copy.cast(), bytes.len());
-            Some(copy.into())
-        }
-    }
-
-    fn type_oid() -> pg_sys::Oid {
-        pg_sys::JSONBOID
+impl FromDatum for RawJsonb {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: the caller vouches for a jsonb datum; detoasting makes it plain.
+        (!is_null).then(|| RawJsonb(unsafe { pg_sys::pg_detoast_datum(datum.cast_mut_ptr()) }))
     }
 }
 
 // SAFETY: the argument is declared jsonb (below), so the datum is one.
-unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
+unsafe impl<'fcx> ArgAbi<'fcx> for RawJsonb {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         unsafe {
             arg.unbox_arg_using_from_datum()
@@ -113,19 +130,9 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
     }
 }
 
-// SAFETY: the result is declared jsonb (below), and into_datum makes one.
-unsafe impl BoxRet for Jsonb {
-    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        match self.into_datum() {
-            Some(datum) => unsafe { fcinfo.return_raw_datum(datum) },
-            None => fcinfo.return_null(),
-        }
-    }
-}
-
-// SAFETY: jsonb is what the conversions above read and write.
-unsafe impl SqlTranslatable for Jsonb {
-    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Jsonb);
+// SAFETY: jsonb is what the conversion above reads.
+unsafe impl SqlTranslatable for RawJsonb {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(RawJsonb);
     const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
     const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("jsonb"));
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> =

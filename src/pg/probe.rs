@@ -1,102 +1,224 @@
-//! Looking a lock up by its resource without an executor: one descent of the primary key, which
+//! Looking at a resource without an executor: one descent of the primary key to its newest version, which
 //! costs a fraction of a SELECT and takes no transaction id, no row lock and no WAL.
 //!
 //! It reads with the newest snapshot, not the transaction's: who holds a lock is decided on what is
-//! committed now (and on what this transaction did itself), also in REPEATABLE READ.
+//! committed now (and on what this transaction did itself), also in REPEATABLE READ. How a version is
+//! judged, and why the first verdict is final: see `visibility`.
 
-use pgrx::pg_sys;
+use std::cell::Cell;
 
-use super::Timestamp;
-use super::row::{self, Row};
-use crate::lock::Lock;
+use pgrx::pg_sys::{self, ScanDirection};
+
+use super::relations::{self, Oids, Patience};
+use super::row::{Place, Row};
+use super::text_datum::{TextKey, text_datum};
+use super::visibility::{self, Verdict};
+use super::{Jsonb, Timestamp, scan_key};
+use crate::error::Error;
+use crate::lock::{Look, Taker};
 
 /// The lock rows, open for look-ups within one call. While it is open, its snapshot keeps the row
 /// versions that it has found from being vacuumed away.
 pub struct Probe {
+    pub oids: Oids,
     pub(super) table: pg_sys::Relation,
-    index: pg_sys::Relation,
+    pub(super) index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    /// What a look compares with; the resource is put in for each.
+    key: pg_sys::ScanKeyData,
     pub(super) slot: *mut pg_sys::TupleTableSlot,
-    pub(super) snapshot: pg_sys::Snapshot,
+    snapshot: Cell<pg_sys::Snapshot>,
+    /// Who answers for snapshots, also when a look is taken inside a subtransaction.
+    resource_owner: pg_sys::ResourceOwner,
 }
 
-impl Probe {
-    /// Opens the table, runs `look_ups` and closes it. An ERROR inside leaves the closing to the
-    /// transaction's abort, which releases what is still open.
-    pub fn with<R>(look_ups: impl FnOnce(&mut Probe) -> R) -> R {
-        let mut probe = Probe::open();
-        let found = look_ups(&mut probe);
-        probe.close();
-        found
-    }
+/// What a scan of the lapsed locks came by, besides them.
+#[derive(Default)]
+pub struct LapsedScan {
+    /// When the first lock expires whose transaction has not ended.
+    pub uncommitted: Option<Timestamp>,
+    /// How many versions were looked at, also of what is gone.
+    pub visited: u64,
+}
 
-    fn open() -> Probe {
-        // SAFETY: plain look-ups and opens inside a transaction. The relations are locked against
-        // DROP until the transaction ends; the snapshot is registered, so it outlives its use.
+/// So often a look begins anew because somebody has just committed what it was looking at.
+const LOOKS: usize = 1000;
+
+impl Probe {
+    pub fn open(patience: Patience) -> Result<Probe, Error> {
+        let oids = relations::lock_for_reading(patience)?;
+        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
+        // SAFETY: plain opens of relations that have been locked, until the transaction ends; the
+        // snapshot is registered, so it outlives its use.
         unsafe {
-            let schema = pg_sys::get_namespace_oid(c"softlock".as_ptr(), false);
-            let open = |name: &std::ffi::CStr| pg_sys::get_relname_relid(name.as_ptr(), schema);
-            let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
-            let table = pg_sys::table_open(open(c"locks"), lock);
-            let index = pg_sys::index_open(open(c"locks_pkey"), lock);
-            let slot = pg_sys::table_slot_create(table, std::ptr::null_mut());
-            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            Probe {
+            let table = pg_sys::table_open(oids.table, no_lock);
+            let index = pg_sys::index_open(oids.primary_key, no_lock);
+            let resource_owner = pg_sys::CurrentResourceOwner;
+            Ok(Probe {
+                oids,
                 table,
                 index,
-                slot,
-                snapshot,
-            }
+                scan: begin_scan(table, index, any_snapshot(), 1),
+                // Of all its slots: there is one.
+                key: scan_key::equal_text(1, pg_sys::Datum::from(0)),
+                slot: pg_sys::table_slot_create(table, std::ptr::null_mut()),
+                snapshot: Cell::new(latest_snapshot(resource_owner)),
+                resource_owner,
+            })
         }
     }
 
-    fn close(self) {
-        // SAFETY: all four were opened by `open` and are used no more. The relation locks stay, as
-        // with any statement, until the transaction ends.
+    pub fn close(self) {
+        // SAFETY: all were opened by `open` and are used no more. The relation locks stay, as with
+        // any statement, until the transaction ends.
         unsafe {
-            pg_sys::UnregisterSnapshot(self.snapshot);
+            pg_sys::UnregisterSnapshotFromOwner(self.snapshot.get(), self.resource_owner);
+            pg_sys::index_endscan(self.scan);
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::index_close(self.index, pg_sys::NoLock as pg_sys::LOCKMODE);
             pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
         }
     }
 
-    /// Makes the next look-ups see what has been committed, or written here, since the last ones.
-    pub fn look_anew(&mut self) {
+    /// Makes the next looks see what has been committed, or written here, since the last ones.
+    pub fn look_anew(&self) {
         // SAFETY: the old snapshot is used no more; the rows found with it have been copied.
         unsafe {
-            pg_sys::UnregisterSnapshot(self.snapshot);
-            self.snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            pg_sys::UnregisterSnapshotFromOwner(self.snapshot.get(), self.resource_owner);
         }
+        self.snapshot.set(latest_snapshot(self.resource_owner));
     }
 
-    /// As `look_anew`, and answers whether the look-ups so far might come out differently now. In a
-    /// busy database they might, but mostly a second look so soon after the first can be spared.
-    pub fn may_see_more(&mut self) -> bool {
-        let view = |snapshot: pg_sys::Snapshot| {
-            // SAFETY: both snapshots are registered, and of the MVCC kind.
-            let snapshot = unsafe { &*snapshot };
-            // A transaction that ends either raises xmax, or is one of those below it that were
-            // running, whose number only falls: without either, the very same ones have ended.
-            (snapshot.xmax, snapshot.xcnt, snapshot.curcid)
-        };
-        let before = view(self.snapshot);
-        self.look_anew();
-        view(self.snapshot) != before
+    pub(super) fn snapshot(&self) -> pg_sys::Snapshot {
+        self.snapshot.get()
     }
 
-    /// The row of `resource`, live or lapsed, if there is one.
-    pub fn find(&self, resource: &str) -> Option<Lock> {
-        // SAFETY: the key is compared by the primary key's own operator and collation, and lives
-        // until the scan ends; the row is copied before that, and the slot lets go of its page.
+    /// What is to be seen of a resource.
+    pub fn look(&self, resource: &[u8]) -> Look {
+        for _ in 0..LOOKS {
+            let look = self.look_once(resource);
+            if !look.has_stale_taker() {
+                return look;
+            }
+            pgrx::check_for_interrupts!();
+            self.look_anew();
+        }
+        self.look_once(resource)
+    }
+
+    fn look_once(&self, resource: &[u8]) -> Look {
+        let mut look = Look::default();
+        let name = TextKey::of(resource);
+        let mut key = self.key;
+        key.sk_argument = name.datum();
+        let (scan, slot) = (self.scan, self.slot);
+        // SAFETY: the key is compared by the primary key's own operator and collation, and the scan
+        // copies them; rows are copied before the scan moves on; at the end slot and scan let go of
+        // their pages, since they may be used inside a subtransaction that has not pinned them.
         unsafe {
-            let text = pgrx::rust_str_to_text_p(resource);
-            let equal = (pg_sys::BTEqualStrategyNumber, pg_sys::F_TEXTEQ);
-            let mut keys = [key(equal, pg_sys::C_COLLATION_OID, text.as_ptr().into())];
-            let scan = self.scan(self.index, &mut keys);
-            let lock = next(scan, self.slot).then(|| row::read(self.slot));
-            pg_sys::ExecClearTuple(self.slot);
-            pg_sys::index_endscan(scan);
-            lock
+            pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
+            while !pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection).is_null() {
+                if self.judge_entry(scan, &mut look, true) || look.is_shared {
+                    break;
+                }
+            }
+            // Renewals leave versions behind the newest one that no look would come to, and so none would
+            // have the index forget: it would be read through them, a page at a time.
+            if look
+                .lock
+                .as_ref()
+                .is_some_and(|lock| lock.version != lock.token)
+                && !pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection).is_null()
+            {
+                self.judge_entry(scan, &mut Look::default(), false);
+                pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection);
+            }
+            pg_sys::ExecClearTuple(slot);
+            pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
+        }
+        look
+    }
+
+    /// Judges the versions that a scan's current entry leads to; more than one only where somebody has
+    /// updated a row by hand. Answers whether older ones of the same slot need no look.
+    ///
+    /// # Safety
+    /// The scan must be at an entry.
+    pub(super) unsafe fn judge_entry(
+        &self,
+        scan: pg_sys::IndexScanDesc,
+        look: &mut Look,
+        with_metadata: bool,
+    ) -> bool {
+        let slot = self.slot;
+        let mut is_final = false;
+        // Whether the index may forget the entry.
+        let mut is_dead = true;
+        // SAFETY: as the caller says; a fetched row stays pinned until the next one.
+        unsafe {
+            while pg_sys::index_fetch_heap(scan, slot) {
+                match visibility::judge(self.table, slot, self.snapshot()) {
+                    Verdict::Visible => {
+                        let row = Row::of(slot);
+                        look.newest = look.newest.max(row.version());
+                        look.is_shared |= row.slot() != 0;
+                        look.lock = Some(match with_metadata {
+                            true => row.read(),
+                            false => row.read_without_metadata(),
+                        });
+                        if look.taker.is_none() {
+                            let ender = visibility::ender(slot);
+                            look.taker = ender.map(|ender| Taker::new(row.owner(), ender));
+                        }
+                        return true;
+                    }
+                    Verdict::Deleted => {
+                        let row = Row::of(slot);
+                        look.newest = look.newest.max(row.version());
+                        let is_shared = row.slot() != 0;
+                        // What nobody can see any more is forgotten, and the next one is looked at
+                        // instead: it has been deleted, too, and goes the same way.
+                        let dead_to_all = visibility::is_dead_to_all(self.table, slot);
+                        is_dead &= dead_to_all;
+                        is_final |= !dead_to_all;
+                        look.is_shared |= is_shared && !dead_to_all;
+                    }
+                    Verdict::Aborted => (),
+                    Verdict::Uncommitted(transaction) => {
+                        let row = Row::of(slot);
+                        look.newest = look.newest.max(row.version());
+                        look.is_shared |= row.slot() != 0;
+                        look.taking = look.taking.max(row.units());
+                        if look.taker.is_none() {
+                            look.taker = Some(Taker::new(row.owner(), transaction));
+                        }
+                        is_dead = false;
+                    }
+                }
+                if !(*scan).xs_heap_continue {
+                    break;
+                }
+            }
+            (*scan).kill_prior_tuple = is_dead && !(*scan).xactStartedInRecovery;
+        }
+        is_final
+    }
+
+    /// The metadata of the version at `place`.
+    pub fn metadata_at(&self, place: Place) -> Option<Jsonb> {
+        // SAFETY: the version was found by a look of this statement's, whose snapshot keeps it where it is; the
+        // slot lets go of its page at the end.
+        unsafe {
+            let (mut pointer, slot) = (place.pointer, self.slot);
+            let is_there = pg_sys::table_tuple_fetch_row_version(
+                self.table,
+                &mut pointer,
+                any_snapshot(),
+                slot,
+            );
+            let metadata = is_there.then(|| Row::of(slot).metadata()).flatten();
+            pg_sys::ExecClearTuple(slot);
+            metadata
         }
     }
 
@@ -106,88 +228,203 @@ impl Probe {
         &self,
         since: Option<Timestamp>,
         until: Timestamp,
-        mut visit: impl FnMut(Row) -> bool,
-    ) {
+        mut visit: impl FnMut(&Row) -> bool,
+    ) -> Result<LapsedScan, Error> {
+        let mut keys = vec![scan_key::time_until(1, until)];
+        keys.extend(since.map(|since| scan_key::time_since(1, since)));
+        let mut uncommitted = None;
+        let visited = self.each_version(self.oids.by_expiry, &mut keys, |row, is_taking| {
+            if is_taking {
+                uncommitted.get_or_insert(row.expires_at());
+            }
+            is_taking || visit(row)
+        })?;
+        Ok(LapsedScan {
+            uncommitted,
+            visited,
+        })
+    }
+
+    /// Visits the versions that the snapshot sees, or that transactions which have not ended have written
+    /// (`true`), by an index whose own operators are those of the keys, for as long as `visit` wants more.
+    /// Answers how many entries were looked at, also of what is gone. Waits for nobody; can be cancelled.
+    pub(super) fn each_version(
+        &self,
+        index: pg_sys::Oid,
+        keys: &mut [pg_sys::ScanKeyData],
+        mut visit: impl FnMut(&Row, bool) -> bool,
+    ) -> Result<u64, Error> {
+        relations::lock_index(index, Patience::None)?;
+        let mut visited = 0;
+        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
         // SAFETY: the keys are compared by the index's own operators; index, slot and scan live until
         // the visits end.
         unsafe {
-            let schema = (*(*self.table).rd_rel).relnamespace;
-            let index = pg_sys::get_relname_relid(c"locks_expires_at_idx".as_ptr(), schema);
-            let index = pg_sys::index_open(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE);
+            let index = pg_sys::index_open(index, no_lock);
             let slot = pg_sys::table_slot_create(self.table, std::ptr::null_mut());
-            let bound = |operator, t: Timestamp| key(operator, pg_sys::InvalidOid, t.raw().into());
-            let mut keys = vec![bound(LESS_EQUAL, until)];
-            keys.extend(since.map(|since| bound(GREATER_EQUAL, since)));
-            let scan = self.scan(index, &mut keys);
-            while next(scan, slot) && visit(Row::of(slot)) {
+            let scan = begin_scan(self.table, index, any_snapshot(), keys.len());
+            let count = keys.len() as i32;
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+            let forward = ScanDirection::ForwardScanDirection;
+            'entries: while !pg_sys::index_getnext_tid(scan, forward).is_null() {
                 pgrx::check_for_interrupts!();
+                let mut is_dead = true;
+                visited += 1;
+                while pg_sys::index_fetch_heap(scan, slot) {
+                    let verdict = visibility::judge(self.table, slot, self.snapshot());
+                    match verdict {
+                        Verdict::Visible | Verdict::Uncommitted(_) => {
+                            is_dead = false;
+                            if !visit(&Row::of(slot), verdict != Verdict::Visible) {
+                                break 'entries;
+                            }
+                        }
+                        Verdict::Deleted => is_dead &= visibility::is_dead_to_all(self.table, slot),
+                        Verdict::Aborted => (),
+                    }
+                    if !(*scan).xs_heap_continue {
+                        break;
+                    }
+                }
+                (*scan).kill_prior_tuple = is_dead && !(*scan).xactStartedInRecovery;
             }
             pg_sys::index_endscan(scan);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+            pg_sys::index_close(index, no_lock);
         }
+        Ok(visited)
     }
 
-    /// # Safety
-    /// The keys must fit the index's first column, and outlive the scan.
-    unsafe fn scan(
+    /// Visits the locks of an owner that are live at `t`, whatever role took them. Can be cancelled.
+    pub fn each_of_owner(
         &self,
-        index: pg_sys::Relation,
+        owner: &[u8],
+        t: Timestamp,
+        visit: impl FnMut(&Row),
+    ) -> Result<(), Error> {
+        let mut keys = [
+            scan_key::equal_text(1, text_datum(owner)),
+            scan_key::time_after(2, t),
+        ];
+        self.each_visible(self.oids.by_owner, &mut keys, visit)
+    }
+
+    /// Visits the locks that are live at `t`. Can be cancelled.
+    pub fn each_live(&self, t: Timestamp, visit: impl FnMut(&Row)) -> Result<(), Error> {
+        self.each_visible(
+            self.oids.by_expiry,
+            &mut [scan_key::time_after(1, t)],
+            visit,
+        )
+    }
+
+    /// Visits the rows that the snapshot sees, by an index whose own operators are those of the keys.
+    fn each_visible(
+        &self,
+        index: pg_sys::Oid,
         keys: &mut [pg_sys::ScanKeyData],
-    ) -> pg_sys::IndexScanDesc {
-        let count = keys.len() as i32;
-        // SAFETY: table, index and snapshot are open.
+        mut visit: impl FnMut(&Row),
+    ) -> Result<(), Error> {
+        relations::lock_index(index, Patience::Little)?;
+        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
+        // SAFETY: as in each_lapsed.
         unsafe {
-            let scan = pg_sys::index_beginscan(
-                self.table,
-                index,
-                self.snapshot,
-                #[cfg(feature = "pg18")]
-                std::ptr::null_mut(),
-                count,
-                0,
-            );
+            let index = pg_sys::index_open(index, no_lock);
+            let slot = pg_sys::table_slot_create(self.table, std::ptr::null_mut());
+            let scan = begin_scan(self.table, index, self.snapshot(), keys.len());
+            let count = keys.len() as i32;
             pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
-            scan
+            let forward = ScanDirection::ForwardScanDirection;
+            while pg_sys::index_getnext_slot(scan, forward, slot) {
+                pgrx::check_for_interrupts!();
+                visit(&Row::of(slot));
+            }
+            pg_sys::index_endscan(scan);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+            pg_sys::index_close(index, no_lock);
+        }
+        Ok(())
+    }
+
+    /// Visits every committed row. Can be cancelled.
+    pub fn each(&self, mut visit: impl FnMut(&Row)) {
+        // SAFETY: a scan of the whole table by a snapshot that outlives it; the slot holds a row for each
+        // visit.
+        unsafe {
+            let snapshot = self.snapshot();
+            let scan = pg_sys::table_beginscan(self.table, snapshot, 0, std::ptr::null_mut());
+            let forward = ScanDirection::ForwardScanDirection;
+            while pg_sys::table_scan_getnextslot(scan, forward, self.slot) {
+                pgrx::check_for_interrupts!();
+                visit(&Row::of(self.slot));
+            }
+            pg_sys::ExecClearTuple(self.slot);
+            pg_sys::table_endscan(scan);
+        }
+    }
+
+    /// Visits every row that a transaction which has not ended is taking (`true`) or ending, and that
+    /// transaction.
+    pub fn each_pending(&self, mut visit: impl FnMut(&Row, pg_sys::TransactionId, bool)) {
+        // SAFETY: a scan of the whole table by every version; the slot holds a row for each visit.
+        unsafe {
+            let scan = pg_sys::table_beginscan(self.table, any_snapshot(), 0, std::ptr::null_mut());
+            let forward = ScanDirection::ForwardScanDirection;
+            while pg_sys::table_scan_getnextslot(scan, forward, self.slot) {
+                pgrx::check_for_interrupts!();
+                match visibility::judge(self.table, self.slot, self.snapshot()) {
+                    Verdict::Uncommitted(taker) if !visibility::has_ended(taker) => {
+                        visit(&Row::of(self.slot), taker, true);
+                    }
+                    Verdict::Visible => {
+                        if let Some(ender) = visibility::ender(self.slot) {
+                            visit(&Row::of(self.slot), ender, false);
+                        }
+                    }
+                    _ => (),
+                }
+            }
+            pg_sys::ExecClearTuple(self.slot);
+            pg_sys::table_endscan(scan);
         }
     }
 }
 
-/// A btree strategy and the function of its operator.
-type Operator = (u32, u32);
-
-/// timestamptz_le and timestamptz_ge, by the numbers that they have in every version.
-const LESS_EQUAL: Operator = (pg_sys::BTLessEqualStrategyNumber, 1155);
-const GREATER_EQUAL: Operator = (pg_sys::BTGreaterEqualStrategyNumber, 1156);
-
-/// A condition on the first column of an index.
-fn key(
-    (strategy, function): Operator,
-    collation: pg_sys::Oid,
-    argument: pg_sys::Datum,
-) -> pg_sys::ScanKeyData {
-    let mut key = pg_sys::ScanKeyData::default();
-    // SAFETY: fills the key; looks the function up.
-    unsafe {
-        pg_sys::ScanKeyEntryInitialize(
-            &mut key,
-            0,
-            1,
-            strategy as pg_sys::StrategyNumber,
-            pg_sys::InvalidOid,
-            collation,
-            pg_sys::RegProcedure::from(function),
-            argument,
-        );
+impl Place {
+    /// Where the row is.
+    pub(super) fn pointer(&self) -> pg_sys::ItemPointerData {
+        self.pointer
     }
-    key
 }
 
-/// Puts the scan's next row into the slot, if there is one.
-///
+/// The snapshot that sees every version, also those of transactions that have not ended.
+pub(super) fn any_snapshot() -> pg_sys::Snapshot {
+    &raw mut pg_sys::SnapshotAnyData
+}
+
+pub(super) fn latest_snapshot(owner: pg_sys::ResourceOwner) -> pg_sys::Snapshot {
+    // SAFETY: inside a transaction; who registers it unregisters it.
+    unsafe { pg_sys::RegisterSnapshotOnOwner(pg_sys::GetLatestSnapshot(), owner) }
+}
+
 /// # Safety
-/// The scan must be open, and the slot of its table's kind.
-unsafe fn next(scan: pg_sys::IndexScanDesc, slot: *mut pg_sys::TupleTableSlot) -> bool {
+/// The relations must be open, and the snapshot live as long as the scan.
+pub(super) unsafe fn begin_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    keys: usize,
+) -> pg_sys::IndexScanDesc {
     // SAFETY: as the caller says.
-    unsafe { pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) }
+    unsafe {
+        pg_sys::index_beginscan(
+            table,
+            index,
+            snapshot,
+            #[cfg(feature = "pg18")]
+            std::ptr::null_mut(),
+            keys as i32,
+            0,
+        )
+    }
 }

@@ -3,11 +3,13 @@
 use pgrx::datum::{FromDatum, IntoDatum};
 use pgrx::pg_sys;
 
-use super::{Jsonb, Timestamp};
+use super::text_datum::{text_datum, text_from_datum};
+use super::{Jsonb, Timestamp, visibility};
 use crate::lock::Lock;
+use crate::text::Text;
 
 /// Positions of the columns. Later versions may only add columns behind them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Column {
     Resource,
     Owner,
@@ -17,8 +19,11 @@ enum Column {
     Metadata,
     AcquiredAt,
     ExpiresAt,
+    Slot,
+    Version,
+    Units,
 }
-pub(super) const COLUMNS: usize = Column::ExpiresAt as usize + 1;
+pub(super) const COLUMNS: usize = Column::Units as usize + 1;
 
 /// Where the version of a row is that was looked at.
 #[derive(Debug, Clone, Copy)]
@@ -28,113 +33,123 @@ pub struct Place {
     pub(super) untouched: bool,
 }
 
-impl Place {
-    /// # Safety
-    /// The slot must hold a row of a table.
-    unsafe fn of(slot: *mut pg_sys::TupleTableSlot) -> Self {
-        let mut is_null = false;
-        // SAFETY: a table's rows have this system column: the transaction that locks or writes.
-        let xmax = unsafe {
-            pg_sys::slot_getsysattr(slot, pg_sys::MaxTransactionIdAttributeNumber, &mut is_null)
-        };
-        Place {
-            pointer: unsafe { (*slot).tts_tid },
-            untouched: xmax.value() == 0,
-        }
-    }
-}
-
 /// A row that a scan has come to.
 pub struct Row<'a>(&'a mut pg_sys::TupleTableSlot);
 
 impl<'a> Row<'a> {
     /// # Safety
-    /// The slot must hold a row of `softlock.locks`, for as long as the answer lives.
+    /// The slot must hold a row of `softlock.locks` in a buffer, for as long as the answer lives.
     pub(super) unsafe fn of(slot: *mut pg_sys::TupleTableSlot) -> Self {
-        // SAFETY: as the caller says.
-        Row(unsafe { &mut *slot })
+        // SAFETY: as the caller says; deforming fills the slot's arrays up to the last column.
+        unsafe {
+            pg_sys::slot_getsomeattrs_int(slot, COLUMNS as i32);
+            Row(&mut *slot)
+        }
     }
 
-    /// Where it is. Nothing is known of who may have touched it.
     pub fn place(&self) -> Place {
         Place {
             pointer: self.0.tts_tid,
-            untouched: false,
+            // SAFETY: the slot holds a row in a buffer.
+            untouched: unsafe { visibility::is_untouched(std::ptr::from_ref(self.0).cast_mut()) },
         }
     }
 
-    pub fn read(&mut self) -> (String, Lock) {
-        // SAFETY: the slot holds a row, which read() has deformed before its first column is got.
-        unsafe {
-            let lock = read(self.0);
-            let resource = get(self.0, Column::Resource).expect("resource is not null");
-            (resource, lock)
-        }
+    pub fn resource(&self) -> Text {
+        self.text(Column::Resource).expect("resource is not null")
     }
 
-    pub fn expires_at(&mut self) -> Timestamp {
-        // SAFETY: the slot holds a row.
-        unsafe {
-            pg_sys::slot_getsomeattrs_int(self.0, COLUMNS as i32);
-            time(self.0, Column::ExpiresAt)
-        }
+    pub fn owner(&self) -> Text {
+        self.text(Column::Owner).expect("owner is not null")
     }
-}
 
-/// Copies the row in `slot`.
-///
-/// # Safety
-/// The slot must hold a row of `softlock.locks`.
-pub(super) unsafe fn read(slot: *mut pg_sys::TupleTableSlot) -> Lock {
-    // SAFETY: the types are those of the columns; deforming fills the slot's arrays up to the last.
-    unsafe {
-        pg_sys::slot_getsomeattrs_int(slot, COLUMNS as i32);
+    pub fn role(&self) -> pg_sys::Oid {
+        self.get(Column::Role).expect("role is not null")
+    }
+
+    pub fn acquired_at(&self) -> Timestamp {
+        self.time(Column::AcquiredAt)
+    }
+
+    pub fn expires_at(&self) -> Timestamp {
+        self.time(Column::ExpiresAt)
+    }
+
+    pub fn version(&self) -> i64 {
+        self.get(Column::Version).expect("version is not null")
+    }
+
+    pub fn slot(&self) -> i32 {
+        self.get(Column::Slot).expect("slot is not null")
+    }
+
+    pub fn units(&self) -> i32 {
+        self.get(Column::Units).expect("units is not null")
+    }
+
+    pub fn metadata(&self) -> Option<Jsonb> {
+        self.get(Column::Metadata)
+    }
+
+    /// A copy of all of it.
+    pub fn read(&self) -> Lock {
         Lock {
-            owner: get(slot, Column::Owner).expect("owner is not null"),
-            session: get(slot, Column::Session),
-            token: get(slot, Column::Token).expect("token is not null"),
-            role: get(slot, Column::Role).expect("role is not null"),
-            metadata: get::<Jsonb>(slot, Column::Metadata),
-            acquired_at: time(slot, Column::AcquiredAt),
-            expires_at: time(slot, Column::ExpiresAt),
-            place: Some(Place::of(slot)),
+            metadata: self.metadata(),
+            ..self.read_without_metadata()
         }
+    }
+
+    /// A copy of all but the metadata, which can be large.
+    pub fn read_without_metadata(&self) -> Lock {
+        Lock {
+            owner: self.owner(),
+            session: self.text(Column::Session),
+            token: self.get(Column::Token).expect("token is not null"),
+            role: self.role(),
+            metadata: None,
+            acquired_at: self.acquired_at(),
+            expires_at: self.expires_at(),
+            slot: self.slot(),
+            version: self.version(),
+            units: self.units(),
+            place: Some(self.place()),
+        }
+    }
+
+    fn get<T: FromDatum>(&self, column: Column) -> Option<T> {
+        let at = column as usize;
+        // SAFETY: the slot is deformed, and `T` is the type of the column, as the callers are above.
+        unsafe { T::from_datum(*self.0.tts_values.add(at), *self.0.tts_isnull.add(at)) }
+    }
+
+    fn text(&self, column: Column) -> Option<Text> {
+        let at = column as usize;
+        // SAFETY: the slot is deformed, and the column a text.
+        unsafe {
+            (!*self.0.tts_isnull.add(at)).then(|| text_from_datum(*self.0.tts_values.add(at)))
+        }
+    }
+
+    fn time(&self, column: Column) -> Timestamp {
+        Timestamp::from_raw(self.get(column).expect("times are not null"))
     }
 }
 
 /// The columns' values, in order; what they point to is in the current memory context.
-pub(super) fn values(resource: &str, lock: &Lock) -> [Option<pg_sys::Datum>; COLUMNS] {
+pub(super) fn values(resource: &[u8], lock: &Lock) -> [Option<pg_sys::Datum>; COLUMNS] {
     [
-        resource.into_datum(),
-        lock.owner.as_str().into_datum(),
-        lock.session.as_deref().into_datum(),
+        Some(text_datum(resource)),
+        Some(text_datum(lock.owner.as_bytes())),
+        lock.session
+            .as_ref()
+            .map(|session| text_datum(session.as_bytes())),
         lock.token.into_datum(),
         lock.role.into_datum(),
-        lock.metadata.clone().into_datum(),
+        lock.metadata.as_ref().map(Jsonb::to_datum),
         lock.acquired_at.raw().into_datum(),
         lock.expires_at.raw().into_datum(),
+        lock.slot.into_datum(),
+        lock.version.into_datum(),
+        lock.units.into_datum(),
     ]
-}
-
-/// Whether the column at `position`, counted from 1 as indexes do, is the same in both versions of a
-/// row; the times and the token, which change with nearly every write, are not compared.
-pub(super) fn is_unchanged(position: i32, old: &Lock, new: &Lock) -> bool {
-    match position - 1 {
-        at if at == Column::Resource as i32 => true,
-        at if at == Column::Owner as i32 => old.owner == new.owner,
-        _ => false,
-    }
-}
-
-/// # Safety
-/// The slot must be deformed, and `T` the type of the column.
-unsafe fn get<T: FromDatum>(slot: *mut pg_sys::TupleTableSlot, column: Column) -> Option<T> {
-    let at = column as usize;
-    unsafe { T::from_datum(*(*slot).tts_values.add(at), *(*slot).tts_isnull.add(at)) }
-}
-
-/// # Safety
-/// The slot must be deformed, and the column a timestamptz.
-unsafe fn time(slot: *mut pg_sys::TupleTableSlot, column: Column) -> Timestamp {
-    Timestamp::from_raw(unsafe { get(slot, column) }.expect("times are not null"))
 }

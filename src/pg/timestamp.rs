@@ -1,9 +1,7 @@
 //! Points in time: PostgreSQL's microseconds, chrono's RFC 3339.
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use pgrx::datum::TimestampWithTimeZone;
+use chrono::{DateTime, Datelike, Timelike, Utc};
 use pgrx::pg_sys;
-use serde::{Serialize, Serializer};
 
 /// Seconds from 1970-01-01 to 2000-01-01, where PostgreSQL's clock starts.
 const POSTGRES_EPOCH_S: i64 = 946_684_800;
@@ -18,6 +16,9 @@ impl Timestamp {
         // SAFETY: reads the system's clock.
         Timestamp(unsafe { pg_sys::GetCurrentTimestamp() })
     }
+
+    /// Before all times.
+    pub const EARLIEST: Self = Timestamp(i64::MIN);
 
     pub const fn from_raw(micros: i64) -> Self {
         Timestamp(micros)
@@ -37,25 +38,31 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC with microseconds: `2026-03-08T09:30:00.000000Z`.
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Timestamp {
+    /// RFC 3339 in UTC with microseconds: `2026-03-08T09:30:00.000000Z`.
+    pub fn to_rfc3339(self) -> Vec<u8> {
         let unix = self.0.saturating_add(POSTGRES_EPOCH_S * 1_000_000);
-        let utc = DateTime::<Utc>::from_timestamp_micros(unix).ok_or(std::fmt::Error)?;
-        f.write_str(&utc.to_rfc3339_opts(SecondsFormat::Micros, true))
-    }
-}
-
-impl From<Timestamp> for TimestampWithTimeZone {
-    fn from(t: Timestamp) -> Self {
-        // Only years past 294276 are out of range; a time to live is at most 24 days past now.
-        TimestampWithTimeZone::try_from(t.0).expect("a timestamp near now is in range")
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Only years past 262,142 are out of range; a time to live is at most some decades past now.
+        let utc = DateTime::<Utc>::from_timestamp_micros(unix).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let mut text = Vec::with_capacity(27);
+        let mut put = |mut number: u32, digits: usize, end: u8| {
+            let mut written = [0; 6];
+            for digit in written[..digits].iter_mut().rev() {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+            text.extend_from_slice(&written[..digits]);
+            text.push(end);
+        };
+        let year = utc.year().unsigned_abs();
+        put(year, if year > 9999 { 6 } else { 4 }, b'-');
+        put(utc.month(), 2, b'-');
+        put(utc.day(), 2, b'T');
+        put(utc.hour(), 2, b':');
+        put(utc.minute(), 2, b':');
+        put(utc.second(), 2, b'.');
+        put(utc.nanosecond() / 1000, 6, b'Z');
+        text
     }
 }
 
@@ -65,9 +72,9 @@ mod tests {
 
     #[test]
     fn timestamps_read_as_rfc_3339_in_utc_with_microseconds() {
-        let json = |micros| serde_json::to_string(&Timestamp(micros)).unwrap();
-        assert_eq!(json(0), r#""2000-01-01T00:00:00.000000Z""#);
-        assert_eq!(json(86_400_000_001), r#""2000-01-02T00:00:00.000001Z""#);
-        assert_eq!(json(-1), r#""1999-12-31T23:59:59.999999Z""#);
+        let text = |micros| String::from_utf8(Timestamp(micros).to_rfc3339()).unwrap();
+        assert_eq!(text(0), "2000-01-01T00:00:00.000000Z");
+        assert_eq!(text(86_400_000_001), "2000-01-02T00:00:00.000001Z");
+        assert_eq!(text(-1), "1999-12-31T23:59:59.999999Z");
     }
 }

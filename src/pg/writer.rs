@@ -4,101 +4,96 @@
 //! Who writes has looked (`probe`), and says which version of the row it has seen; that one is written
 //! over, or nothing is. The server's own row-level machinery serializes writers.
 
-use std::cell::OnceCell;
+use std::cell::Cell;
 
-use pgrx::pg_sys::TM_Result::{self, TM_BeingModified, TM_Ok};
-use pgrx::{IntoDatum, direct_function_call, pg_sys};
+use pgrx::pg_sys;
+use pgrx::pg_sys::TM_Result::{self, TM_Ok};
 
 use super::probe::Probe;
-use super::row::{self, COLUMNS, Place};
+use super::relations::{self, Patience};
+use super::row::{self, Place};
+use crate::error::Error;
 use crate::lock::Lock;
 
 /// The lock rows, open for writing within one call.
-pub struct Writer<'a> {
-    probe: &'a Probe,
+pub struct Writer {
     table: pg_sys::Relation,
     indexes: pg_sys::CatalogIndexState,
     slot: *mut pg_sys::TupleTableSlot,
-    token: pg_sys::Oid,
-    command: OnceCell<pg_sys::CommandId>,
+    /// The command that what is written here belongs to; the same until the writer is closed.
+    command: Cell<Option<pg_sys::CommandId>>,
+}
+
+/// What came of writing a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// Another transaction, which has not ended, has locked or written it.
+    Busy,
+    /// It has been written or deleted since, or this transaction's snapshot does not see it.
+    Gone,
+}
+
+impl From<TM_Result::Type> for Written {
+    fn from(result: TM_Result::Type) -> Self {
+        match result {
+            TM_Result::TM_Ok => Written::Done,
+            TM_Result::TM_BeingModified | TM_Result::TM_WouldBlock => Written::Busy,
+            _ => Written::Gone,
+        }
+    }
+}
+
+/// Whether to wait for another transaction that is writing the row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Yes,
+    No,
 }
 
 /// The indexes that a written row has to be put into: of an update, not those in which its old place
 /// leads to the new one.
 #[derive(Clone, Copy)]
-enum Indexes {
+pub(super) enum Indexes {
     All,
     #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
     Summarizing,
     None,
 }
 
-impl Writer<'_> {
-    /// Opens the table, runs `write` and closes it; what was written is there for the next look. An
-    /// ERROR inside leaves the closing to the transaction's abort.
-    pub fn with<R>(probe: &Probe, write: impl FnOnce(&Writer) -> R) -> R {
-        let writer = Writer::open(probe);
-        let written = write(&writer);
-        writer.close();
-        written
-    }
-
-    fn open(probe: &Probe) -> Writer<'_> {
-        // SAFETY: plain opens inside a transaction of a table that the probe has open, so that it
-        // exists; locked as any writer locks it.
+impl Writer {
+    /// Opens what the probe has open, for writing.
+    pub fn open(probe: &Probe, patience: Patience) -> Result<Writer, Error> {
+        relations::lock_for_writing(&probe.oids, patience)?;
+        // SAFETY: plain opens inside a transaction of a table that has been locked for it.
         unsafe {
-            let lock = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
-            let table = pg_sys::table_open((*probe.table).rd_id, lock);
-            let schema = (*(*table).rd_rel).relnamespace;
-            Writer {
-                probe,
+            let table = pg_sys::table_open(probe.oids.table, pg_sys::NoLock as pg_sys::LOCKMODE);
+            Ok(Writer {
                 table,
                 indexes: pg_sys::CatalogOpenIndexes(table),
                 slot: pg_sys::MakeSingleTupleTableSlot((*table).rd_att, &pg_sys::TTSOpsVirtual),
-                token: pg_sys::get_relname_relid(c"token".as_ptr(), schema),
-                command: OnceCell::new(),
-            }
+                command: Cell::new(None),
+            })
         }
     }
 
-    fn close(self) {
+    /// Closes it; what was written is there for the next look.
+    pub fn close(self) {
         // SAFETY: all were opened by `open` and are used no more. The relation's lock stays, as with
         // any statement, until the transaction ends.
         unsafe {
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             pg_sys::CatalogCloseIndexes(self.indexes);
             pg_sys::table_close(self.table, pg_sys::NoLock as pg_sys::LOCKMODE);
-            pg_sys::CommandCounterIncrement();
+            if self.command.get().is_some() {
+                pg_sys::CommandCounterIncrement();
+            }
         }
     }
 
-    /// Whether the table is as the extension has made it. What an executor would do beyond writing
-    /// row and indexes, nobody does here.
-    pub fn is_plain(&self) -> bool {
-        // SAFETY: reads the descriptors of open relations.
-        unsafe {
-            let constraints = (*(*self.table).rd_att).constr;
-            (*self.table).trigdesc.is_null()
-                && (constraints.is_null() || (*constraints).num_check == 0)
-                && self.each_index().all(|(_, info)| {
-                    (*info).ii_Expressions.is_null()
-                        && (*info).ii_Predicate.is_null()
-                        && (*info).ii_ExclusionOps.is_null()
-                })
-        }
-    }
-
-    /// A token larger than all before.
-    pub fn draw_token(&self) -> i64 {
-        // SAFETY: called with the one argument of its type, the sequence's oid.
-        let token =
-            unsafe { direct_function_call::<i64>(pg_sys::nextval_oid, &[self.token.into_datum()]) };
-        token.expect("nextval answers")
-    }
-
-    /// Inserts the row of a resource that has none. The caller has the key's lock, so that nobody
-    /// else can be inserting it.
-    pub fn insert(&self, resource: &str, lock: &Lock) {
+    /// Inserts a row for a resource that nothing live is to be seen of. The caller is inside the
+    /// resource's mutex, so that nobody else can be doing the same.
+    pub fn insert(&self, resource: &[u8], lock: &Lock) {
         self.fill(resource, lock);
         // SAFETY: the slot holds a row of the table's shape.
         unsafe {
@@ -109,41 +104,45 @@ impl Writer<'_> {
                 0,
                 std::ptr::null_mut(),
             );
-            self.index(Indexes::All, |_| false);
+            #[cfg(feature = "broken_early_unlock")]
+            super::mutex::broken::before_index();
+            self.index(Indexes::All, false);
         }
     }
 
-    /// Writes `lock` over the version `seen`, without waiting; `false`, with nothing written, when
-    /// another transaction is writing the row or has written it since, and when this transaction's
-    /// snapshot does not see it.
-    pub fn replace(&self, resource: &str, seen: &Lock, lock: &Lock) -> bool {
+    /// Writes `lock` over the version `seen`, without waiting.
+    pub fn replace(&self, probe: &Probe, resource: &[u8], seen: Place, lock: &Lock) -> Written {
         self.fill(resource, lock);
-        let Some(wait) = self.may_write(place(seen)) else {
-            return false;
-        };
-        let (result, which) = self.update(place(seen), wait);
-        if result != TM_Ok {
-            return false;
+        // A write draws a transaction id even in vain, a lock does not; so what somebody has touched is
+        // locked first, and what this transaction has locked is written with leave to wait.
+        if !seen.untouched {
+            let locked = self.lock(probe, seen, KEY_WRITE, Wait::No);
+            if locked != Written::Done {
+                return locked;
+            }
         }
-        // SAFETY: the update has left the row's new place in the slot.
-        unsafe { self.index(which, |column| row::is_unchanged(column, seen, lock)) };
-        true
+        let (result, which) = self.update(probe, seen, !seen.untouched);
+        if result == TM_Ok {
+            // SAFETY: the update has left the row's new place in the slot.
+            unsafe { self.index(which, true) };
+        }
+        result.into()
     }
 
     /// Updates the version at `place` to what is in the slot.
-    fn update(&self, mut place: Place, wait: bool) -> (TM_Result::Type, Indexes) {
+    fn update(&self, probe: &Probe, place: Place, wait: bool) -> (TM_Result::Type, Indexes) {
         let mut failure = pg_sys::TM_FailureData::default();
-        let mut mode = pg_sys::LockTupleMode::LockTupleNoKeyExclusive;
+        let mut mode = KEY_WRITE;
         let mut which = Default::default();
         // SAFETY: the slot holds a row of the table's shape; the place is that of a version that the
         // probe's snapshot sees, so it has not been given to another row.
         let result = unsafe {
             pg_sys::table_tuple_update(
                 self.table,
-                &mut place.pointer,
+                &mut place.pointer(),
                 self.slot,
                 self.command(),
-                self.probe.snapshot,
+                probe.snapshot(),
                 transaction_snapshot(),
                 wait,
                 &mut failure,
@@ -162,64 +161,68 @@ impl Writer<'_> {
         (result, which)
     }
 
-    /// Whether the version at `place` can be written without waiting; then, whether to allow the write
-    /// to wait, which it does not do. A write draws a transaction id even in vain, a lock does not, so
-    /// what somebody has touched is locked first; and what this transaction has locked is written only
-    /// with leave to wait.
-    fn may_write(&self, place: Place) -> Option<bool> {
-        match place.untouched {
-            true => Some(false),
-            false => self.lock(place).then_some(true),
-        }
+    /// Keeps the version at `seen` as it is until this transaction ends, whoever would write it.
+    pub fn keep(&self, probe: &Probe, seen: Place, wait: Wait) -> Written {
+        self.lock(probe, seen, pg_sys::LockTupleMode::LockTupleKeyShare, wait)
     }
 
-    /// Locks the version at `place`, if that takes no waiting.
-    fn lock(&self, mut place: Place) -> bool {
+    /// Waits until nobody else is writing the version at `seen`, and keeps others from writing it.
+    pub fn wait(&self, probe: &Probe, seen: Place) -> Written {
+        self.lock(probe, seen, KEY_WRITE, Wait::Yes)
+    }
+
+    fn lock(
+        &self,
+        probe: &Probe,
+        place: Place,
+        mode: pg_sys::LockTupleMode::Type,
+        wait: Wait,
+    ) -> Written {
         let mut failure = pg_sys::TM_FailureData::default();
+        let policy = match wait {
+            Wait::Yes => pg_sys::LockWaitPolicy::LockWaitBlock,
+            Wait::No => pg_sys::LockWaitPolicy::LockWaitSkip,
+        };
         // SAFETY: as for `update`; the probe's slot is of the table's own kind.
         let result = unsafe {
             pg_sys::table_tuple_lock(
                 self.table,
-                &mut place.pointer,
-                self.probe.snapshot,
-                self.probe.slot,
+                &mut place.pointer(),
+                probe.snapshot(),
+                probe.slot,
                 self.command(),
-                pg_sys::LockTupleMode::LockTupleNoKeyExclusive,
-                pg_sys::LockWaitPolicy::LockWaitSkip,
+                mode,
+                policy,
                 0,
                 &mut failure,
             )
         };
         // SAFETY: the slot lets go of the page, which a subtransaction may not keep.
-        unsafe { pg_sys::ExecClearTuple(self.probe.slot) };
-        result == TM_Ok
+        unsafe { pg_sys::ExecClearTuple(probe.slot) };
+        result.into()
     }
 
-    /// Deletes the version `seen`, waiting for another transaction that is writing the row; `false`
-    /// when that one has changed it, or when this transaction's snapshot does not see it.
-    pub fn delete(&self, seen: &Lock) -> bool {
-        self.delete_at(place(seen), true) == TM_Ok
-    }
-
-    /// Deletes the version at `place`; `false`, without waiting, when another transaction is writing
-    /// the row or has written it since, and when this transaction's snapshot does not see it.
-    pub fn delete_if_free(&self, place: Place) -> bool {
-        let result = self.delete_at(place, false);
-        if result == TM_BeingModified {
-            return self.lock(place) && self.delete_at(place, true) == TM_Ok;
+    /// Deletes the version at `seen`.
+    pub fn delete(&self, probe: &Probe, seen: Place, wait: Wait) -> Written {
+        if wait == Wait::No && !seen.untouched {
+            let locked = self.lock(probe, seen, KEY_WRITE, Wait::No);
+            if locked != Written::Done {
+                return locked;
+            }
         }
-        result == TM_Ok
+        let wait = wait == Wait::Yes || !seen.untouched;
+        self.delete_at(probe, seen, wait).into()
     }
 
-    fn delete_at(&self, mut place: Place, wait: bool) -> TM_Result::Type {
+    fn delete_at(&self, probe: &Probe, place: Place, wait: bool) -> TM_Result::Type {
         let mut failure = pg_sys::TM_FailureData::default();
         // SAFETY: as for `update`.
         unsafe {
             pg_sys::table_tuple_delete(
                 self.table,
-                &mut place.pointer,
+                &mut place.pointer(),
                 self.command(),
-                self.probe.snapshot,
+                probe.snapshot(),
                 transaction_snapshot(),
                 wait,
                 &mut failure,
@@ -228,97 +231,113 @@ impl Writer<'_> {
         }
     }
 
-    /// The command that what is written here belongs to; the same until the writer is closed.
     fn command(&self) -> pg_sys::CommandId {
         // SAFETY: inside a transaction that may write.
-        *self
+        let command = self
             .command
-            .get_or_init(|| unsafe { pg_sys::GetCurrentCommandId(true) })
+            .get()
+            .unwrap_or_else(|| unsafe { pg_sys::GetCurrentCommandId(true) });
+        self.command.set(Some(command));
+        command
     }
 
     /// Puts a row into the slot.
-    fn fill(&self, resource: &str, lock: &Lock) {
-        // SAFETY: the slot's arrays have room for every column; what the values point to lives in
-        // the call's memory context.
-        unsafe {
-            pg_sys::ExecClearTuple(self.slot);
-            for (at, value) in row::values(resource, lock).into_iter().enumerate() {
-                *(*self.slot).tts_isnull.add(at) = value.is_none();
-                *(*self.slot).tts_values.add(at) = value.unwrap_or(pg_sys::Datum::from(0));
-            }
-            for at in COLUMNS..(*(*self.table).rd_att).natts as usize {
-                *(*self.slot).tts_isnull.add(at) = true;
-            }
-            pg_sys::ExecStoreVirtualTuple(self.slot);
-        }
+    fn fill(&self, resource: &[u8], lock: &Lock) {
+        // SAFETY: the slot is of the table's shape, which has these columns.
+        unsafe { fill(self.slot, self.table, &row::values(resource, lock)) };
     }
 
-    /// Puts the row in the slot, which has been written, into the indexes; `unchanged` says of a
-    /// column whether the older version has the same value.
+    /// Puts the row in the slot, which has been written, into the indexes.
     ///
     /// # Safety
     /// The slot must know the place of the row.
-    unsafe fn index(&self, which: Indexes, unchanged: impl Fn(i32) -> bool) {
-        let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
-        let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-        // SAFETY: the arrays have room for the columns of any index; without expressions and
-        // predicates (see `is_plain`) an executor's state is not asked for.
-        unsafe {
-            for (index, info) in self.each_index() {
-                let wanted = match which {
-                    Indexes::All => true,
-                    Indexes::None => false,
-                    #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
-                    Indexes::Summarizing => (*info).ii_Summarizing,
-                };
-                if !wanted || !(*info).ii_ReadyForInserts {
-                    continue;
-                }
-                let unique = (*(*index).rd_index).indisunique;
-                pg_sys::FormIndexDatum(
-                    info,
-                    self.slot,
-                    std::ptr::null_mut(),
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                );
-                pg_sys::index_insert(
-                    index,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                    &mut (*self.slot).tts_tid,
-                    self.table,
-                    match unique {
-                        true => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
-                        false => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
-                    },
-                    #[cfg(not(feature = "pg13"))]
-                    unchanged((*info).ii_IndexAttrNumbers[0].into()),
-                    info,
-                );
+    unsafe fn index(&self, which: Indexes, is_newer_version: bool) {
+        // SAFETY: as the caller says; the indexes are open.
+        unsafe { index(self.slot, self.table, self.indexes, which, is_newer_version) };
+    }
+}
+
+/// Puts a row into a virtual slot.
+///
+/// # Safety
+/// The slot must be of the table's shape, whose first columns are those of the values. What they point to
+/// must live as long as the row is used.
+pub(super) unsafe fn fill(
+    slot: *mut pg_sys::TupleTableSlot,
+    table: pg_sys::Relation,
+    values: &[Option<pg_sys::Datum>],
+) {
+    // SAFETY: the slot's arrays have room for every column. Columns beyond softlock's own have been
+    // dropped.
+    unsafe {
+        pg_sys::ExecClearTuple(slot);
+        for at in 0..(*(*table).rd_att).natts as usize {
+            let value = values.get(at).copied().flatten();
+            *(*slot).tts_isnull.add(at) = value.is_none();
+            *(*slot).tts_values.add(at) = value.unwrap_or(pg_sys::Datum::from(0));
+        }
+        pg_sys::ExecStoreVirtualTuple(slot);
+    }
+}
+
+/// Puts the row in the slot, which has been written, into the indexes; where it is a newer version of
+/// one that is there, a full page gets rid of dead ones before it is split.
+///
+/// # Safety
+/// The slot must know the place of the row; table and indexes must be open, and have been checked.
+pub(super) unsafe fn index(
+    slot: *mut pg_sys::TupleTableSlot,
+    table: pg_sys::Relation,
+    indexes: pg_sys::CatalogIndexState,
+    which: Indexes,
+    is_newer_version: bool,
+) {
+    let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
+    let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
+    // SAFETY: the arrays have room for the columns of any index; without expressions and predicates
+    // (see `altered`) an executor's state is not asked for.
+    unsafe {
+        for at in 0..(*indexes).ri_NumIndices as usize {
+            let index = *(*indexes).ri_IndexRelationDescs.add(at);
+            let info = *(*indexes).ri_IndexRelationInfo.add(at);
+            let wanted = match which {
+                Indexes::All => true,
+                Indexes::None => false,
+                #[cfg(not(any(feature = "pg13", feature = "pg14", feature = "pg15")))]
+                Indexes::Summarizing => (*info).ii_Summarizing,
+            };
+            if !wanted || !(*info).ii_ReadyForInserts {
+                continue;
             }
+            pg_sys::FormIndexDatum(
+                info,
+                slot,
+                std::ptr::null_mut(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            );
+            pg_sys::index_insert(
+                index,
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+                &mut (*slot).tts_tid,
+                table,
+                match (*(*index).rd_index).indisunique {
+                    true => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_YES,
+                    false => pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
+                },
+                #[cfg(not(feature = "pg13"))]
+                is_newer_version,
+                info,
+            );
         }
-        #[cfg(feature = "pg13")]
-        let _ = unchanged;
     }
-
-    fn each_index(&self) -> impl Iterator<Item = (pg_sys::Relation, *mut pg_sys::IndexInfo)> {
-        // SAFETY: the arrays have an element per index, and live as long as the writer.
-        unsafe {
-            let state = self.indexes;
-            (0..(*state).ri_NumIndices as usize).map(move |at| {
-                (
-                    *(*state).ri_IndexRelationDescs.add(at),
-                    *(*state).ri_IndexRelationInfo.add(at),
-                )
-            })
-        }
-    }
+    #[cfg(feature = "pg13")]
+    let _ = is_newer_version;
 }
 
-fn place(seen: &Lock) -> Place {
-    seen.place.expect("the row was looked up alone")
-}
+/// Every write changes the version, a column of the primary key.
+const KEY_WRITE: pg_sys::LockTupleMode::Type = pg_sys::LockTupleMode::LockTupleExclusive;
 
 /// The snapshot that a written row must be visible to: the transaction's, if it keeps one.
 fn transaction_snapshot() -> pg_sys::Snapshot {

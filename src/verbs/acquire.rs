@@ -3,89 +3,80 @@
 use std::slice;
 use std::time::{Duration, Instant};
 
-use super::seize::{Conflict, seize};
-use crate::answer::{Acquired, Contended, Held, Holder};
+use super::seize::{Conflict, Taken, Turn, seize};
+use crate::answer;
+use crate::ask::Ask;
 use crate::error::Error;
+use crate::journal;
 use crate::lock::Claim;
-use crate::names::Resource;
-use crate::pg::{self, Jsonb, Timestamp, key_lock};
-use crate::store::Written;
+use crate::pg::{self, Json, Timestamp, queue};
 
-/// How often the first in line looks whether the lock is free. Nobody is told of a release, since a
-/// notification would take a lock that all of the cluster's commits share.
+/// How often to look whether the table is still locked, or a prepared transaction still there.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
-/// Takes `resource` for the claim and answers what came of it, trying for as long as `wait`. With a
+/// Takes what is asked for the claim and answers what came of it, trying for as long as `wait`. With a
 /// `wait` of zero it never waits for anybody.
-pub fn acquire(resource: &Resource, claim: &Claim, wait: Duration) -> Result<Jsonb, Error> {
-    let got = match attempt(resource, claim)? {
-        Err(_) if !wait.is_zero() => attempt_until(resource, claim, Instant::now() + wait)?,
+pub fn acquire(ask: &Ask, claim: &Claim, wait: Duration) -> Result<Json, Error> {
+    let got = match attempt(ask, claim, Turn::AfterWaiters)? {
+        Err(_) if !wait.is_zero() => {
+            let begun = Instant::now();
+            let got = attempt_until(ask, claim, begun + wait)?;
+            journal::waited(begun.elapsed(), got.is_err());
+            got
+        }
         got => got,
     };
     Ok(match got {
-        Ok(written) => Jsonb::of(&Acquired {
-            acquired: true,
-            outcome: written.decision.outcome(),
-            resource: resource.as_str(),
-            owner: claim.caller.owner.as_str(),
-            session: written.lock.session.as_deref(),
-            token: written.lock.token,
-            acquired_at: written.lock.acquired_at,
-            expires_at: written.lock.expires_at,
-        }),
-        Err(Conflict::Held(lock)) => Jsonb::of(&Held {
-            acquired: false,
-            outcome: "held",
-            resource: resource.as_str(),
-            holder: Holder::of(&lock, Timestamp::now()),
-        }),
-        Err(Conflict::Contended) => Jsonb::of(&Contended {
-            acquired: false,
-            outcome: "contended",
-            resource: resource.as_str(),
-        }),
+        Ok(taken) => answer::acquired(ask, claim, &taken),
+        Err(conflict) => {
+            conflict.note();
+            answer::refused(ask, &conflict, Timestamp::now())
+        }
     })
 }
 
-/// One try, without waiting: the row as written, or what stands against it.
-fn attempt<'a>(
-    resource: &'a Resource,
-    claim: &Claim,
-) -> Result<Result<Written<'a>, Conflict>, Error> {
-    let got = seize(slice::from_ref(resource), claim)?;
+/// One try, without waiting: the lock as written, or what stands against it.
+fn attempt(ask: &Ask, claim: &Claim, turn: Turn) -> Result<Result<Taken, Conflict>, Error> {
+    let got = seize(slice::from_ref(ask), claim, turn)?;
     Ok(got
-        .map(|mut written| written.remove(0))
+        .map(|mut taken| taken.remove(0))
         .map_err(|mut conflicts| conflicts.remove(0).1))
 }
 
-/// Tries until `deadline`. Who waits stands in line for the key's lock, first come, first served;
-/// the first in line has it and looks again and again. Meanwhile whoever does not wait finds the
-/// key contended, so that no newcomer overtakes; the holder itself is not hindered, since renewing
-/// and releasing do not need that lock.
-fn attempt_until<'a>(
-    resource: &'a Resource,
+/// Stands in line and, once it is first, tries until `deadline`.
+fn attempt_until(
+    ask: &Ask,
     claim: &Claim,
     deadline: Instant,
-) -> Result<Result<Written<'a>, Conflict>, Error> {
-    if !key_lock::lock_until(resource.as_str(), deadline) {
-        return attempt(resource, claim);
+) -> Result<Result<Taken, Conflict>, Error> {
+    let place = queue::Place::take(ask.resource.as_bytes(), deadline);
+    if !place.is_first() {
+        return attempt(ask, claim, Turn::AfterWaiters);
     }
-    let got = loop {
-        let got = attempt(resource, claim)?;
+    loop {
+        // Nobody would know of what is granted now.
+        if !pg::is_client_there() {
+            return Err(Error::ClientGone);
+        }
+        let got = attempt(ask, claim, Turn::FirstInLine)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let lapse = match &got {
-            Ok(_) => break got,
-            Err(_) if left.is_zero() => break got,
-            Err(Conflict::Held(lock)) => lock
-                .expires_at
-                .micros_since(Timestamp::now())
-                .try_into()
-                .map(Duration::from_micros),
-            Err(Conflict::Contended) => Ok(LOOK_EVERY),
-        };
-        pg::nap(LOOK_EVERY.min(left).min(lapse.unwrap_or(Duration::ZERO)));
-    };
-    // Where it was granted, the transaction has the lock a second time and keeps that one.
-    key_lock::unlock(resource.as_str());
-    Ok(got)
+        match &got {
+            Ok(_) => return Ok(got),
+            Err(_) if left.is_zero() => return Ok(got),
+            Err(Conflict::Held(lock)) => place.sleep(left.min(until(lock.expires_at))),
+            Err(Conflict::Short(shortage)) => {
+                let lapse = shortage.free_at.map_or(left, until);
+                place.sleep(left.min(lapse));
+            }
+            // An owner's other locks end without waking who waits for this one.
+            Err(Conflict::Quota(_)) => place.sleep(left.min(LOOK_EVERY)),
+            // The whole table is locked, which nobody wakes us for.
+            Err(Conflict::Contended { pid: None, .. }) => place.sleep(left.min(LOOK_EVERY)),
+            Err(Conflict::Contended { .. }) => place.sleep(left),
+        }
+    }
+}
+
+fn until(time: Timestamp) -> Duration {
+    Duration::from_micros(time.micros_since(Timestamp::now()).max(0) as u64)
 }

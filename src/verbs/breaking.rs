@@ -1,59 +1,65 @@
 //! `softlock_break`: free anybody's lock. (`break` is a word of Rust's.)
 
-use pgrx::log;
-
-use crate::answer::{Broken, NotBroken};
+use super::break_all::{break_one, why};
+use crate::answer;
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::names::{Reason, Resource};
-use crate::pg::probe::Probe;
-use crate::pg::{self, Jsonb, Timestamp};
-use crate::store;
+use crate::pg::{self, Json, Level, Report, Timestamp};
+use crate::store::{Patience, Store};
+use crate::text::text;
+use crate::units::Slots;
 
-use super::hold;
-
-/// Frees the live lock on `resource`, whoever holds it, and says in the log who did it and why.
-pub fn break_lock(resource: &Resource, reason: Option<&Reason>) -> Result<Jsonb, Error> {
-    loop {
-        // The lock that was freed, if there was one; or that the row has been written since the look.
-        let freed = Probe::with(|probe| -> Result<_, Error> {
-            let found = probe.find(resource.as_str());
-            let Some(lock) = found.filter(|lock| lock.is_live(Timestamp::now())) else {
-                return Ok(Ok(None));
-            };
-            Ok(match store::delete(probe, &lock)? {
-                true => Ok(Some(lock)),
-                false => Err(hold::may_look_again(resource)?),
-            })
-        })?;
-        let lock = match freed {
-            Err(()) => continue,
-            Ok(Some(lock)) => lock,
-            Ok(None) => {
-                return Ok(Jsonb::of(&NotBroken {
-                    broken: false,
-                    outcome: "not_held",
-                    resource: resource.as_str(),
-                }));
+/// Frees the live lock on `resource`, or all of them where several hold units of it, whoever holds them, and
+/// says in the log who did it and why, once it has happened. Where nothing is committed, but somebody is
+/// taking the resource, it names that one.
+pub fn break_lock(resource: &Resource, reason: Option<&Reason>) -> Result<Json, Error> {
+    Store::with(Patience::Little, |store| {
+        loop {
+            let mut holds = store.holds(resource, Slots::ALL);
+            let t = Timestamp::now();
+            let taker = holds.iter_mut().find_map(|hold| hold.look.taker.take());
+            let locks = holds.into_iter().filter_map(|hold| hold.look.lock);
+            let live: Vec<_> = locks.filter(|lock| lock.is_live(t)).collect();
+            if live.is_empty() {
+                return Ok(match taker {
+                    Some(taker) => answer::break_contended(resource, &taker),
+                    None => answer::not_broken(resource),
+                });
             }
-        };
-        let role = pg::role_name(lock.role);
-        log!(
-            "softlock broke the lock on \"{}\" of owner \"{}\" (role \"{role}\"), by role \"{}\": {}",
-            resource.as_str(),
-            lock.owner,
-            pg::role_name(pg::outer_role()),
-            reason.map_or("no reason given", Reason::as_str),
-        );
-        return Ok(Jsonb::of(&Broken {
-            broken: true,
-            outcome: "broken",
-            resource: resource.as_str(),
-            owner: &lock.owner,
-            session: lock.session.as_deref(),
-            role: &role,
-            metadata: lock.metadata.as_ref(),
-            acquired_at: lock.acquired_at,
-            expires_at: lock.expires_at,
-        }));
-    }
+            let mut broken = Vec::new();
+            for lock in live {
+                if let Some(lock) = break_one(store, resource, lock, |_| true, reason)? {
+                    pg::at_commit::log(report(resource, &lock, reason));
+                    broken.push((resource.clone(), lock));
+                }
+            }
+            match broken.as_mut_slice() {
+                // What was live has gone while its row was waited for.
+                [] => (),
+                [(_, lock)] => {
+                    lock.metadata = store.metadata(lock);
+                    return Ok(answer::broken(resource, lock));
+                }
+                several => return Ok(answer::broken_units(resource, several)),
+            }
+        }
+    })
+}
+
+fn report(resource: &Resource, lock: &Lock, reason: Option<&Reason>) -> (Level, Report) {
+    let (role, by) = (pg::role_name(lock.role), pg::role_name(pg::current_role()));
+    let line = text![
+        "softlock broke the lock on \"",
+        resource.as_text(),
+        "\" of owner \"",
+        lock.owner,
+        "\" (role \"",
+        role,
+        "\"), by role \"",
+        by,
+        "\": ",
+        why(reason)
+    ];
+    (Level::Log, Report::line(line))
 }

@@ -1,74 +1,114 @@
 //! `softlock_guard`: may this row be written?
 
-use pgrx::prelude::*;
-use pgrx::{PgTriggerLevel, PgTriggerOperation, PgTriggerWhen};
-
+use super::hold;
 use crate::error::Error;
-use crate::lock::Caller;
+use crate::journal::{self, Refusal};
+use crate::lock::{Caller, Lock};
 use crate::names::{Owner, Resource};
-use crate::pg::probe::Probe;
-use crate::pg::{self, Timestamp};
+use crate::pg::Timestamp;
+use crate::pg::trigger::{Firing, NoKey};
 use crate::settings;
+use crate::store::{Patience, Store, Wait, Written};
+use crate::text::{Text, text};
+use crate::units::Slots;
 
-/// Checks how the trigger is declared, and then the row that it fires for.
-pub fn fire(trigger: &PgTrigger) -> Result<(), Error> {
-    let wrong = |problem: &str| Error::GuardDeclaration {
-        problem: problem.into(),
-    };
-    if !matches!(trigger.level(), PgTriggerLevel::Row) {
-        return Err(wrong("must be fired for each row"));
-    }
-    if !matches!(trigger.when(), Ok(PgTriggerWhen::Before)) {
-        return Err(wrong("must be fired before the write"));
-    }
-    if !matches!(
-        trigger.op(),
-        Ok(PgTriggerOperation::Update | PgTriggerOperation::Delete)
-    ) {
-        return Err(wrong("must be fired for UPDATE or DELETE"));
-    }
-    let arguments = trigger.extra_args().unwrap_or_default();
-    let (prefix, column, required) = match arguments.as_slice() {
-        [prefix, column] => (prefix, column, false),
-        [prefix, column, require] if require == "require" => (prefix, column, true),
-        [_, _, third] => {
-            return Err(wrong(&format!("does not know the argument \"{third}\"")));
+/// How the trigger is declared.
+struct Declaration {
+    prefix: Text,
+    column: Text,
+    /// Whether a write needs a lock.
+    is_lock_required: bool,
+}
+
+impl Declaration {
+    fn of(firing: &Firing) -> Result<Self, Error> {
+        let wrong = |problem: Vec<u8>| Err(Error::GuardDeclaration { problem });
+        if !firing.is_before_row() {
+            return wrong(text!["must be fired for each row, before the write"]);
         }
-        _ => return Err(wrong("needs a prefix and a key column")),
-    };
-    let key = pg::trigger::old_text(trigger, column)
-        .map_err(|()| wrong(&format!("found no column \"{column}\" in the table")))?;
-    match key {
-        Some(key) => check(&(prefix.clone() + &key), required),
-        None => Ok(()),
+        if firing.event().is_none() {
+            return wrong(text!["must be fired for INSERT, UPDATE or DELETE"]);
+        }
+        let arguments = firing.arguments();
+        let (prefix, column, is_lock_required) = match arguments.as_slice() {
+            [prefix, column] => (prefix, column, false),
+            [prefix, column, require] if require.as_bytes() == b"require" => (prefix, column, true),
+            [_, _, third] => return wrong(text!["does not know the argument \"", third, "\""]),
+            _ => return wrong(text!["needs a prefix and a key column"]),
+        };
+        Ok(Declaration {
+            prefix: prefix.clone(),
+            column: column.clone(),
+            is_lock_required,
+        })
     }
 }
 
-/// Refuses the write while somebody else than `softlock.owner` holds the resource, and, where a
-/// lock is required, also while nobody does.
-fn check(name: &str, required: bool) -> Result<(), Error> {
-    // Nobody can hold a name that is too long or empty.
-    let found = Resource::parse(Some(name))
-        .ok()
-        .and_then(|resource| Probe::with(|probe| probe.find(resource.as_str())));
-    let Some(lock) = found.filter(|lock| lock.is_live(Timestamp::now())) else {
-        return match required {
-            true => Err(Error::GuardNotLocked {
-                resource: name.into(),
-            }),
-            false => Ok(()),
+/// Checks how the trigger is declared, and then the keys of the row that it fires for: as it was, and as
+/// it is to be.
+pub fn fire(firing: &Firing) -> Result<(), Error> {
+    let declaration = Declaration::of(firing)?;
+    let column = &declaration.column;
+    let keys = firing.keys(column).map_err(|reason| match reason {
+        NoKey::NoColumn => Error::GuardDeclaration {
+            problem: text!["found no column \"", column, "\" in the table"],
+        },
+        NoKey::Type(r#type) => Error::GuardKeyType {
+            column: column.clone(),
+            r#type,
+        },
+    })?;
+    for key in keys {
+        // Nobody can hold a name that is too long.
+        let name = Text::from(&*text![declaration.prefix, key]);
+        let resource = Resource::from_text(name.clone());
+        let is_held = match &resource {
+            Some(resource) => Store::with(Patience::Little, |store| check(store, resource))?,
+            None => false,
         };
-    };
-    // An owner that is empty or too long holds nothing.
-    let caller = Owner::parse(settings::owner().as_deref())
-        .ok()
-        .map(Caller::new);
-    if caller.is_some_and(|caller| caller.holds(&lock)) {
-        return Ok(());
+        if !is_held && declaration.is_lock_required {
+            journal::refused(Refusal::Guard);
+            return Err(Error::GuardNotLocked { resource: name });
+        }
     }
-    Err(Error::GuardHeld {
-        resource: name.into(),
-        owner: lock.owner,
-        expires_at: lock.expires_at,
-    })
+    Ok(())
+}
+
+/// Refuses the write while somebody else than `softlock.owner` holds the resource. Answers whether
+/// `softlock.owner` does; then it does so until this transaction ends, even if the lock lapses meanwhile.
+fn check(store: &Store, resource: &Resource) -> Result<bool, Error> {
+    let is_live = |lock: &Lock| lock.is_live(Timestamp::now());
+    loop {
+        // An owner that is empty or too long holds nothing.
+        let caller = Owner::from_text(settings::owner()).map(Caller::new);
+        let Some(lock) = in_the_way(store, resource, caller.as_ref()).filter(is_live) else {
+            return Ok(false);
+        };
+        if !caller.is_some_and(|caller| caller.holds(&lock)) {
+            journal::refused(Refusal::Guard);
+            return Err(Error::GuardHeld {
+                resource: resource.as_text().clone(),
+                owner: lock.owner,
+                expires_at: lock.expires_at,
+            });
+        }
+        // It may have lapsed before it was kept, and then somebody else may have it already.
+        if store.keep(&lock, Wait::Yes)? == Written::Done && is_live(&lock) {
+            return Ok(true);
+        }
+        hold::look_again(store, resource)?;
+    }
+}
+
+/// The live lock on the resource that is not the caller's; the caller's, where there is no other.
+fn in_the_way(store: &Store, resource: &Resource, caller: Option<&Caller>) -> Option<Lock> {
+    let look = store.look(resource);
+    if !look.is_shared {
+        return look.lock;
+    }
+    let t = Timestamp::now();
+    let holds = store.holds(resource, Slots::ALL);
+    let live = holds.iter().filter_map(|hold| hold.live(t));
+    let is_own = |lock: &&Lock| caller.is_some_and(|caller| caller.holds(lock));
+    live.min_by_key(is_own).cloned()
 }

@@ -1,46 +1,35 @@
 //! `softlock_release`: give a hold back.
 
-use super::hold::{self, Refused};
-use crate::answer::Released;
+use super::hold;
+use crate::answer;
 use crate::error::Error;
+use crate::journal::{self, Change, Event};
 use crate::lock::{Caller, Refusal};
 use crate::names::Resource;
-use crate::pg::probe::Probe;
-use crate::pg::{Jsonb, Timestamp};
-use crate::store;
+use crate::pg::{Json, Timestamp};
+use crate::store::{Patience, Store, Wait, Written};
 
 /// Frees the caller's live lock. Asking again is harmless.
-pub fn release(resource: &Resource, caller: &Caller, token: Option<i64>) -> Result<Jsonb, Error> {
-    let answer = |outcome, refused: Option<&Refused>| {
-        Jsonb::of(&Released {
-            released: outcome == "released",
-            outcome,
-            resource: resource.as_str(),
-            holder: refused.and_then(Refused::holder),
-        })
-    };
-    loop {
-        // The answer, or None when the row has been written since the look.
-        let attempt = |probe: &mut Probe| -> Result<Option<Jsonb>, Error> {
-            let seen = match hold::look(probe, resource, caller, token) {
+pub fn release(resource: &Resource, caller: &Caller, token: Option<i64>) -> Result<Json, Error> {
+    Store::with(Patience::Little, |store| {
+        loop {
+            let seen = match hold::look(store, resource, caller, token.as_slice()) {
                 Ok(seen) => seen,
                 Err(refused) => {
-                    return Ok(Some(answer(refused.refusal.outcome(), Some(&refused))));
+                    let outcome = refused.refusal.outcome();
+                    return Ok(answer::released(resource, outcome, Some(&refused)));
                 }
             };
-            if !store::delete(probe, &seen)? {
-                return Ok(None);
+            if store.delete(resource, &seen, Wait::Yes)? == Written::Done {
+                // It may have lapsed while the row was waited for; then there was nothing to free.
+                let (event, outcome) = match seen.is_live(Timestamp::now()) {
+                    true => (Event::Released, "released"),
+                    false => (Event::Lapsed, Refusal::Expired.outcome()),
+                };
+                journal::note(&Change::end(event, resource, &seen))?;
+                return Ok(answer::released(resource, outcome, None));
             }
-            // It may have lapsed while the row was waited for; then there was nothing to free.
-            let outcome = match seen.is_live(Timestamp::now()) {
-                true => "released",
-                false => Refusal::Expired.outcome(),
-            };
-            Ok(Some(answer(outcome, None)))
-        };
-        if let Some(answer) = Probe::with(attempt)? {
-            return Ok(answer);
+            hold::look_again(store, resource)?;
         }
-        hold::may_look_again(resource)?;
-    }
+    })
 }

@@ -1,62 +1,17 @@
-//! Tokens only grow, and committed holds stay, whatever happens to the server.
+//! Committed holds stay, whatever happens to the server.
 
-use std::fs;
-
-use crate::harness::{Ask, Cluster, as_server, run, wait_until};
-use postgres::Client;
-
-/// Takes `k` anew and answers its token.
-fn token(client: &mut Client, owner: &str) -> i64 {
-    let answer = client.ask(&format!(
-        "SELECT softlock_acquire('k', '{owner}', '1 h')->>'token'"
-    ));
-    answer.parse().expect("a token")
-}
-
-fn free(client: &mut Client) {
-    client.ask("SELECT softlock_break('k')");
-}
-
-#[test]
-fn tokens_grow_over_regrant_move_release_sweep_and_rollback() {
-    let cluster = Cluster::start(&[]);
-    let mut client = cluster.with_extension("postgres");
-    let mut last = 0;
-    let mut grown = |how: &str, token: i64| {
-        assert!(token > last, "after {how}: {token} is not past {last}");
-        last = token;
-    };
-    grown("the first grant", token(&mut client, "anna"));
-    let moved = client.ask("SELECT softlock_acquire('k', 'anna', session => 'cart')->>'token'");
-    grown("a move", moved.parse().unwrap());
-    client.ask("SELECT softlock_release('k', 'anna')");
-    grown("a release", token(&mut client, "boris"));
-    free(&mut client);
-    client.lapse("k");
-    grown("a re-grant", token(&mut client, "anna"));
-    free(&mut client);
-    client.lapse("k");
-    client.ask("SELECT softlock_sweep()");
-    grown("a sweep", token(&mut client, "anna"));
-    free(&mut client);
-    client.batch_execute("BEGIN").unwrap();
-    let undone = token(&mut client, "anna");
-    client.batch_execute("ROLLBACK").unwrap();
-    grown("a rollback", undone);
-    grown("the rollback's token", token(&mut client, "boris"));
-    client.ask("SELECT softlock_consume(ARRAY['k'], 'boris')");
-    grown("a sale", token(&mut client, "anna"));
-}
+use crate::harness::{Ask, Cluster, as_server, wait_until};
+use crate::tokens::{Told, free, take};
 
 #[test]
 fn tokens_grow_and_holds_stay_over_restart_crash_and_kill_9() {
     let cluster = Cluster::start(&["restart_after_crash = on"]);
     let mut client = cluster.with_extension("postgres");
-    let mut last = 0;
+    let mut told = Told::default();
     for how in ["fast", "immediate", "kill"] {
         free(&mut client);
-        let held = token(&mut client, "anna");
-        assert!(held > last, "before {how}: {held} is not past {last}");
+        let held = take(&mut client);
+        told.grown("before the end", held);
         if how == "kill" {
             let children = client.ask("SELECT string_agg(pid::text, ' ') FROM pg_stat_activity");
             // One of them may have ended meanwhile, which kill complains of.
@@ -85,33 +40,8 @@ fn tokens_grow_and_holds_stay_over_restart_crash_and_kill_9() {
             "{how}"
         );
         free(&mut client);
-        last = token(&mut client, "boris");
-        assert!(last > held, "after {how}: {last} is not past {held}");
+        told.grown(how, take(&mut client));
     }
-}
-
-#[test]
-fn a_dump_carries_the_tokens_position_but_not_the_locks() {
-    let cluster = Cluster::start(&[]);
-    let mut client = cluster.with_extension("shop");
-    for _ in 0..5 {
-        token(&mut client, "anna");
-        free(&mut client);
-    }
-    let held = token(&mut client, "anna");
-    let dump = run(cluster.program("pg_dump").args(["-d", "shop"]));
-    let file = cluster.dir().join("dump.sql");
-    fs::write(&file, dump.stdout).unwrap();
-    let other = Cluster::start(&[]);
-    run(other.program("createdb").arg("copy"));
-    let mut restore = other.program("psql");
-    run(restore
-        .args(["-X", "-v", "ON_ERROR_STOP=1", "-d", "copy", "-f"])
-        .arg(&file));
-    let mut copy = other.connect("copy");
-    assert_eq!(copy.rows(), 0);
-    let next = token(&mut copy, "boris");
-    assert!(next > held, "{next} is not past {held}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// What makes the server load softlock when it starts.
+pub const PRELOAD: &str = "shared_preload_libraries = 'softlock'";
 
 /// Waits until `condition` holds; panics, saying what did not happen, when it does not in time.
 #[track_caller]
@@ -25,7 +27,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn bin_dir() -> &'static Path {
+pub fn bin_dir() -> &'static Path {
     static BIN: OnceLock<PathBuf> = OnceLock::new();
     BIN.get_or_init(|| {
         let pg_config = std::env::var("PG_CONFIG").unwrap_or_else(|_| "pg_config".into());
@@ -35,7 +37,7 @@ fn bin_dir() -> &'static Path {
     })
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     static ROOT: OnceLock<bool> = OnceLock::new();
     *ROOT.get_or_init(|| {
         Command::new("id")
@@ -59,6 +61,11 @@ pub fn as_server(program: &str) -> Command {
     command
 }
 
+/// libfaketime, which `tests/run` says the place of.
+fn clock_library() -> String {
+    std::env::var("SOFTLOCK_FAKETIME").expect("SOFTLOCK_FAKETIME names libfaketime")
+}
+
 fn server_program(name: &str) -> Command {
     as_server(bin_dir().join(name).to_str().expect("a path in UTF-8"))
 }
@@ -78,22 +85,51 @@ pub fn run(command: &mut Command) -> Output {
 /// A PostgreSQL cluster of the test's own.
 pub struct Cluster {
     dir: PathBuf,
+    /// Whether its server goes by a clock of its own, which `set_clock` sets.
+    has_clock: bool,
 }
 
 impl Cluster {
     /// Initialises and starts a cluster that is preloaded with softlock.
     pub fn start(settings: &[&str]) -> Cluster {
-        let mut all = vec!["shared_preload_libraries = 'softlock'"];
+        let mut all = vec![PRELOAD];
         all.extend(settings);
         Self::start_bare(&all)
     }
 
     /// The same without preloading.
     pub fn start_bare(settings: &[&str]) -> Cluster {
+        let cluster = Cluster::init(settings);
+        cluster.up();
+        cluster
+    }
+
+    /// Starts a cluster whose server has a clock of its own, which reads `time`.
+    pub fn start_with_clock(time: &str, settings: &[&str]) -> Cluster {
+        let mut cluster = Cluster::init(settings);
+        cluster.has_clock = true;
+        cluster.set_clock(time);
+        cluster.up();
+        cluster
+    }
+
+    /// Sets the server's own clock, also while it runs: to an offset from the time, as `-1h` or `+0`, or to
+    /// a time at which it stands still.
+    pub fn set_clock(&self, time: &str) {
+        let (new, clock) = (self.dir.join("clock.new"), self.dir.join("clock"));
+        fs::write(&new, time).expect("the clock can be written");
+        fs::rename(&new, &clock).expect("the clock can be set");
+    }
+
+    fn init(settings: &[&str]) -> Cluster {
         let cluster = Cluster::empty();
-        run(server_program("initdb")
-            .args(["-U", "postgres", "-A", "trust", "--no-sync", "-D"])
-            .arg(cluster.data()));
+        match std::env::var("SOFTLOCK_TEMPLATE") {
+            // A tenth of the time.
+            Ok(template) => run(as_server("cp").arg("-a").arg(template).arg(cluster.data())),
+            Err(_) => run(server_program("initdb")
+                .args(["-U", "postgres", "-A", "trust", "--no-sync", "-D"])
+                .arg(cluster.data())),
+        };
         cluster.set(&[
             "listen_addresses = ''",
             &format!("unix_socket_directories = '{}'", cluster.dir.display()),
@@ -105,7 +141,6 @@ impl Cluster {
             "wal_level = replica",
         ]);
         cluster.set(settings);
-        cluster.up();
         cluster
     }
 
@@ -117,23 +152,38 @@ impl Cluster {
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&dir));
         }
-        Cluster { dir }
+        Cluster {
+            dir,
+            has_clock: false,
+        }
     }
 
     /// A standby of this cluster, started.
     pub fn standby(&self) -> Cluster {
-        let standby = Cluster::empty();
-        run(server_program("pg_basebackup")
-            .args(["-U", "postgres", "-R", "-c", "fast", "-h"])
-            .arg(&self.dir)
-            .arg("-D")
-            .arg(standby.data()));
-        standby.set(&[&format!(
-            "unix_socket_directories = '{}'",
-            standby.dir.display()
-        )]);
+        let standby = self.backup(&["-R"]);
         standby.up();
         standby
+    }
+
+    /// A base backup of this cluster, which can be started as a cluster of its own.
+    pub fn backup(&self, options: &[&str]) -> Cluster {
+        let copy = Cluster::empty();
+        run(server_program("pg_basebackup")
+            .args(["-U", "postgres", "-c", "fast", "-h"])
+            .arg(&self.dir)
+            .arg("-D")
+            .arg(copy.data())
+            .args(options));
+        copy.set(&[&format!(
+            "unix_socket_directories = '{}'",
+            copy.dir.display()
+        )]);
+        copy
+    }
+
+    /// Makes a standby a cluster of its own.
+    pub fn promote(&self) {
+        run(&mut self.pg_ctl(&["promote", "-t", "90"]));
     }
 
     pub fn data(&self) -> PathBuf {
@@ -162,7 +212,24 @@ impl Cluster {
     }
 
     pub fn pg_ctl(&self, arguments: &[&str]) -> Command {
-        let mut command = server_program("pg_ctl");
+        let program = bin_dir().join("pg_ctl");
+        let mut command = match self.has_clock {
+            false => as_server(program.to_str().expect("a path in UTF-8")),
+            true => {
+                let mut command = as_server("env");
+                command
+                    .arg(format!("LD_PRELOAD={}", clock_library()))
+                    .arg(format!(
+                        "FAKETIME_TIMESTAMP_FILE={}",
+                        self.dir.join("clock").display()
+                    ))
+                    // Waits are as long as ever, and files as old.
+                    .args(["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"])
+                    .args(["NO_FAKE_STAT=1", "FAKETIME_DISABLE_SHM=1"])
+                    .arg(program);
+                command
+            }
+        };
         command
             .arg("-D")
             .arg(self.data())
@@ -193,7 +260,9 @@ impl Cluster {
         config
             .host_path(&self.dir)
             .user("postgres")
-            .dbname(database);
+            .dbname(database)
+            // What hangs fails instead.
+            .options("-c statement_timeout=180s");
         config
     }
 
@@ -228,7 +297,12 @@ impl Cluster {
     }
 
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.dir.join("log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&self.log_bytes()).into_owned()
+    }
+
+    /// The log as it was written, each line in the encoding of its database.
+    pub fn log_bytes(&self) -> Vec<u8> {
+        fs::read(self.dir.join("log")).unwrap_or_default()
     }
 
     pub fn log_count(&self, text: &str) -> usize {

@@ -1,14 +1,17 @@
 //! `wait`: granted as soon as the lock is free, in the order of arrival, and nothing held meanwhile.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::harness::{Ask, Cluster, wait_until};
-use postgres::Client;
+use postgres::{Client, SimpleQueryMessage};
 
 fn cluster() -> (Cluster, Client) {
-    let cluster = Cluster::start(&["softlock.sweep_interval = 0"]);
+    let settings = ["softlock.sweep_interval = 0", "softlock.max_wait = 1h"];
+    let cluster = Cluster::start(&settings);
     let mut client = cluster.with_extension("postgres");
     client.ask("SELECT softlock_acquire('k', 'anna', '1 h')");
     (cluster, client)
@@ -22,7 +25,13 @@ fn waiter(cluster: &Cluster, owner: &str, wait: &str) -> JoinHandle<String> {
         .batch_execute(&format!("SET application_name = 'waiter {owner}'"))
         .unwrap();
     thread::spawn(move || match client.simple_query(&query) {
-        Ok(_) => client.ask(&query),
+        Ok(messages) => {
+            let answer = messages.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            });
+            answer.expect("an answer").to_owned()
+        }
         Err(error) => error
             .code()
             .map_or("no code", |code| code.code())
@@ -87,7 +96,7 @@ fn the_end_of_another_transaction_lets_the_waiter_in() {
     let boris = waiter(&cluster, "boris", "60 s");
     until_waiting(&mut cluster.connect("postgres"), "boris");
     client.batch_execute("ROLLBACK").unwrap();
-    assert_eq!(boris.join().unwrap(), "renewed"); // granted, and asked again
+    assert_eq!(boris.join().unwrap(), "granted");
 }
 
 #[test]
@@ -138,7 +147,7 @@ fn who_comes_first_is_served_first_and_who_does_not_wait_gives_way() {
                 "SELECT locked_by_me FROM softlock_status(ARRAY['k'], '{name}')"
             )) == "t"
         });
-        assert_eq!(waiter.join().unwrap(), "renewed"); // granted, and asked again
+        assert_eq!(waiter.join().unwrap(), "granted");
         if *name != "w4" {
             client.ask(&format!("SELECT softlock_release('k', '{name}')"));
         }
@@ -162,7 +171,7 @@ fn the_holder_is_not_hindered_by_waiters() {
         client.ask("SELECT softlock_consume(ARRAY['k'], 'anna')->>'consumed_count'"),
         "1"
     );
-    assert_eq!(boris.join().unwrap(), "renewed");
+    assert_eq!(boris.join().unwrap(), "granted");
 }
 
 #[test]
@@ -245,4 +254,97 @@ fn above_read_committed_a_wait_is_refused_and_no_wait_works() {
         assert_eq!(error.code().unwrap().code(), "0A000");
         client.batch_execute("ROLLBACK").unwrap();
     }
+}
+
+/// A client that sends a query by the bare protocol, so that its connection can be cut while it waits.
+fn ask_and_hang(cluster: &Cluster, query: &str) -> UnixStream {
+    let mut stream = UnixStream::connect(cluster.dir().join(".s.PGSQL.5432")).unwrap();
+    let mut send = |kind: &[u8], body: &[u8]| {
+        let length = (body.len() as u32 + 4).to_be_bytes();
+        stream.write_all(&[kind, &length, body].concat()).unwrap();
+    };
+    let startup = b"\0\x03\0\0user\0postgres\0database\0postgres\0application_name\0gone\0\0";
+    send(b"", startup);
+    send(b"Q", &[query.as_bytes(), b"\0"].concat());
+    stream
+}
+
+#[test]
+fn a_client_that_has_gone_while_it_waited_is_granted_nothing() {
+    let (cluster, mut client) = cluster();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gone'";
+    let gone = ask_and_hang(
+        &cluster,
+        "SELECT softlock_acquire('k', 'gone', wait => '1 h')",
+    );
+    wait_until("the waiter", || {
+        client.ask(&format!("{waiting} AND wait_event_type = 'Extension'")) == "1"
+    });
+    drop(gone);
+    client.ask("SELECT softlock_release('k', 'anna')");
+    wait_until("the session's end", || client.ask(waiting) == "0");
+    assert_eq!(client.rows(), 0);
+    // Nor does its place in the line stay.
+    assert_eq!(
+        client.ask("SELECT softlock_acquire('k', 'boris')->>'outcome'"),
+        "granted"
+    );
+}
+
+#[test]
+fn without_preloading_waiters_are_served_as_well() {
+    let cluster = Cluster::start_bare(&[]);
+    let mut client = cluster.with_extension("postgres");
+    client.ask("SELECT softlock_acquire('k', 'anna', '1 h')");
+    let boris = waiter(&cluster, "boris", "60 s");
+    until_waiting(&mut client, "boris");
+    assert_eq!(
+        client.ask("SELECT softlock_acquire('k', 'clara')->>'outcome'"),
+        "held"
+    );
+    client.ask("SELECT softlock_release('k', 'anna')");
+    assert_eq!(boris.join().unwrap(), "granted");
+}
+
+#[test]
+fn a_terminated_waiter_leaves_its_place_in_the_line() {
+    let (cluster, mut client) = cluster();
+    let boris = waiter(&cluster, "boris", "60 s");
+    until_waiting(&mut client, "boris");
+    client.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'waiter boris'");
+    boris.join().unwrap();
+    client.ask("SELECT softlock_release('k', 'anna')");
+    wait_until("the line to be empty", || {
+        client.ask("SELECT softlock_acquire('k', 'clara')->>'outcome'") == "granted"
+    });
+}
+
+#[test]
+fn a_hand_over_can_not_be_overtaken_by_who_waits() {
+    let cluster = Cluster::start(&[]);
+    let mut guest = cluster.with_extension("postgres");
+    let mut boris = cluster.connect("postgres");
+    guest.ask("SELECT softlock_acquire('k', 'guest')");
+    let pid = boris.ask("SELECT pg_backend_pid()");
+    let waiting = std::thread::spawn(move || {
+        boris.ask("SELECT softlock_acquire('k', 'boris', wait => '55 s')->>'outcome'")
+    });
+    let is_in_line = format!(
+        "SELECT count(*) FROM pg_locks WHERE pid = {pid} AND locktype = 'advisory' AND granted"
+    );
+    wait_until("boris in line", || guest.ask(&is_in_line) == "1");
+    for (from, to) in [("guest", "anna"), ("anna", "clara"), ("clara", "guest")] {
+        let hand_over =
+            format!("SELECT softlock_transfer('{{k}}', '{from}', '{to}')->>'transferred'");
+        assert_eq!(guest.ask(&hand_over), "true");
+        assert_eq!(
+            guest.ask(&format!(
+                "SELECT owner FROM softlock_status('{{k}}', '{to}')"
+            )),
+            to
+        );
+    }
+    assert!(!waiting.is_finished());
+    guest.ask("SELECT softlock_release('k', 'guest')");
+    assert_eq!(waiting.join().unwrap(), "granted");
 }

@@ -1,10 +1,7 @@
 //! The background worker on real clusters: what it does by itself, and where.
 
 use crate::harness::{Ask, Cluster, run, wait_until};
-
-const EVERY_SECOND: &str = "softlock.sweep_interval = 1";
-/// Sweeps at start-up only.
-const RARELY: &str = "softlock.sweep_interval = 3600";
+use crate::worker_watch::*;
 
 #[test]
 fn every_database_with_the_extension_is_found_also_one_created_while_running() {
@@ -108,11 +105,21 @@ fn it_shows_itself_in_pg_stat_activity() {
         client.ask("SELECT concat_ws('/', application_name, state, query, datname) FROM pg_stat_activity WHERE backend_type = 'softlock launcher'")
     };
     wait_until("the launcher at rest", || {
-        activity() == "softlock launcher/idle/waiting for the next sweep"
+        activity()
+            == concat!(
+                "softlock ",
+                env!("CARGO_PKG_VERSION"),
+                " launcher/idle/waiting for the next sweep"
+            )
     });
     cluster.reload(&["softlock.sweep_interval = 0"]);
     wait_until("the launcher off", || {
-        activity() == "softlock launcher/idle/sweeping is turned off"
+        activity()
+            == concat!(
+                "softlock ",
+                env!("CARGO_PKG_VERSION"),
+                " launcher/idle/sweeping is turned off"
+            )
     });
 }
 
@@ -149,39 +156,47 @@ fn sweeping_goes_on_after_drop_extension_and_create_extension() {
 }
 
 #[test]
-fn databases_can_be_dropped_and_used_as_templates_beside_it() {
-    let cluster = Cluster::start(&[EVERY_SECOND]);
-    let mut client = cluster.connect("postgres");
-    for round in 0..4 {
-        drop(cluster.with_extension("shop"));
-        client
-            .batch_execute(&format!("CREATE DATABASE copy{round} TEMPLATE shop"))
-            .unwrap();
-        client.batch_execute("DROP DATABASE shop").unwrap();
-    }
-    let mut copy = cluster.connect("copy3");
-    copy.lapse("k");
-    wait_until("the sweep of a copy", || copy.rows() == 0);
-}
-
-#[test]
-fn a_read_only_database_is_swept_and_one_without_connections_does_no_harm() {
+fn no_setting_of_a_database_or_its_roles_stops_the_sweep() {
     let cluster = Cluster::start(&[EVERY_SECOND]);
     drop(cluster.with_extension("closed"));
     let mut shop = cluster.with_extension("shop");
-    cluster
-        .connect("postgres")
+    let mut client = cluster.connect("postgres");
+    client
         .batch_execute(
-            "ALTER DATABASE closed ALLOW_CONNECTIONS false;
-             ALTER DATABASE shop SET default_transaction_read_only = on;
-             ALTER DATABASE shop SET default_transaction_isolation = 'serializable';
-             ALTER DATABASE shop SET search_path = nowhere;
-             ALTER DATABASE shop SET statement_timeout = '1ms'",
+            "CREATE ROLE nobody;
+             ALTER DATABASE closed ALLOW_CONNECTIONS false;
+             ALTER DATABASE shop CONNECTION LIMIT 0",
         )
         .unwrap();
-    shop.lapse("k");
-    wait_until("the sweep", || shop.rows() == 0);
-    assert_eq!(cluster.log_count("FATAL"), 0, "{}", cluster.log());
+    let version: i32 = client.ask("SHOW server_version_num").parse().unwrap();
+    let mut settings = vec![
+        "role = nobody",
+        "session_replication_role = replica",
+        "default_transaction_read_only = on",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "search_path = nowhere",
+        "statement_timeout = '1ms'",
+        "lock_timeout = '1ms'",
+        "idle_in_transaction_session_timeout = '1ms'",
+    ];
+    if version >= 170000 {
+        settings.push("transaction_timeout = '1ms'");
+    }
+    // Said of the database, then of the role that the sweeper is there.
+    for whose in ["DATABASE shop", "ROLE postgres IN DATABASE shop"] {
+        for setting in &settings {
+            client
+                .batch_execute(&format!("ALTER {whose} SET {setting}"))
+                .unwrap();
+        }
+        sweeps(&mut shop);
+        sweeps(&mut shop);
+        client
+            .batch_execute(&format!("ALTER {whose} RESET ALL"))
+            .unwrap();
+    }
+    assert_quiet(&cluster, "");
 }
 
 #[test]

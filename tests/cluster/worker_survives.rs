@@ -3,45 +3,7 @@
 use std::process::Command;
 
 use crate::harness::{Ask, Cluster, as_server, run, wait_until};
-use postgres::Client;
-
-const EVERY_SECOND: &str = "softlock.sweep_interval = 1";
-const OFF: &str = "softlock.sweep_interval = 0";
-
-fn pid(client: &mut Client, kind: &str) -> Option<i32> {
-    let pid = client.ask(&format!(
-        "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = '{kind}'"
-    ));
-    Some(pid.parse().expect("a pid")).filter(|&pid| pid != 0)
-}
-
-fn launcher(client: &mut Client) -> Option<i32> {
-    pid(client, "softlock launcher")
-}
-
-#[track_caller]
-fn sweeps(client: &mut Client) {
-    client.lapse("k");
-    wait_until("a sweep", || client.rows() == 0);
-}
-
-/// Starts a sweep that waits for the table, and answers its pid.
-fn stuck_sweeper(cluster: &Cluster, client: &mut Client) -> (Client, i32) {
-    client.lapse("stuck");
-    let mut blocker = cluster.connect("postgres");
-    blocker
-        .batch_execute("BEGIN; LOCK softlock.locks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
-    cluster.reload(&[EVERY_SECOND]);
-    let mut observer = cluster.connect("postgres");
-    let mut found = None;
-    wait_until("a sweeper that waits", || {
-        let waiting = observer.ask("SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE backend_type = 'softlock sweeper' AND wait_event_type = 'Lock'");
-        found = Some(waiting.parse::<i32>().unwrap()).filter(|&pid| pid != 0);
-        found.is_some()
-    });
-    (blocker, found.expect("a pid"))
-}
+use crate::worker_watch::*;
 
 #[test]
 fn a_terminated_launcher_comes_back_and_sweeps() {
@@ -52,15 +14,11 @@ fn a_terminated_launcher_comes_back_and_sweeps() {
         client.ask(&format!("SELECT pg_terminate_backend({old})")),
         "t"
     );
-    wait_until("a new launcher", || {
-        launcher(&mut client).is_some_and(|new| new != old)
-    });
+    new_launcher(&mut client, old);
     sweeps(&mut client);
     let old = launcher(&mut client).expect("a launcher");
     run(as_server("kill").args(["-TERM", &old.to_string()]));
-    wait_until("a new launcher", || {
-        launcher(&mut client).is_some_and(|new| new != old)
-    });
+    new_launcher(&mut client, old);
     sweeps(&mut client);
 }
 
@@ -78,56 +36,40 @@ fn a_cancelled_idle_launcher_goes_on() {
 
 #[test]
 fn a_terminated_sweeper_leaves_its_work_to_the_next_round() {
-    let cluster = Cluster::start(&[OFF]);
-    let mut client = cluster.with_extension("postgres");
-    let (blocker, sweeper) = stuck_sweeper(&cluster, &mut client);
-    assert_eq!(
-        client.ask(&format!("SELECT pg_terminate_backend({sweeper})")),
-        "t"
-    );
-    drop(blocker);
-    wait_until("the next round", || client.rows() == 0);
-    sweeps(&mut client);
+    a_sweeper_is_outlived("pg_terminate_backend");
 }
 
 #[test]
 fn a_cancelled_sweeper_leaves_its_work_to_the_next_round() {
-    let cluster = Cluster::start(&[OFF]);
-    let mut client = cluster.with_extension("postgres");
-    let (blocker, sweeper) = stuck_sweeper(&cluster, &mut client);
-    assert_eq!(
-        client.ask(&format!("SELECT pg_cancel_backend({sweeper})")),
-        "t"
-    );
-    drop(blocker);
-    wait_until("the next round", || client.rows() == 0);
+    a_sweeper_is_outlived("pg_cancel_backend");
 }
 
-#[test]
-fn a_locked_table_does_not_hold_a_sweeper_for_ever() {
+fn a_sweeper_is_outlived(ended_by: &str) {
     let cluster = Cluster::start(&[OFF]);
     let mut client = cluster.with_extension("postgres");
-    let (blocker, _) = stuck_sweeper(&cluster, &mut client);
-    wait_until("lock_timeout", || {
-        cluster.log_count("canceling statement due to lock timeout") > 0
+    client.lapse("k");
+    let holder = hold_sweepers(&cluster, "postgres");
+    cluster.reload(&[EVERY_SECOND]);
+    let mut observer = cluster.connect("template1");
+    let sweeper = held_sweeper(&mut observer, "postgres");
+    assert_eq!(observer.ask(&format!("SELECT {ended_by}({sweeper})")), "t");
+    wait_until("a word about it", || {
+        complaints(&cluster, "postgres").0 == 1
     });
-    drop(blocker);
+    drop(holder);
     wait_until("the next round", || client.rows() == 0);
+    sweeps(&mut client);
+    assert_quiet(&cluster, "postgres");
 }
 
 #[test]
 fn a_fast_shutdown_does_not_wait_for_a_sweep() {
-    let cluster = Cluster::start(&[OFF, "softlock.sweep_batch = 1000000"]);
+    let cluster = Cluster::start(&[OFF]);
     let mut client = cluster.with_extension("postgres");
     client.lapse("k");
-    // A sweep that would go on for ever: it waits for the table.
-    let mut other = cluster.connect("postgres");
-    other
-        .batch_execute("BEGIN; LOCK TABLE softlock.locks IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let _holder = hold_sweepers(&cluster, "postgres");
     cluster.reload(&[EVERY_SECOND]);
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'softlock sweeper' AND wait_event_type = 'Lock'";
-    wait_until("a sweep in flight", || client.ask(waits) == "1");
+    held_sweeper(&mut cluster.connect("template1"), "postgres");
     // It takes a tenth of a second; the bound leaves room for a busy machine.
     run(&mut cluster.pg_ctl(&["stop", "-m", "fast", "-t", "20"]));
 }
@@ -139,7 +81,7 @@ fn a_sweep_can_be_cancelled_between_two_rows_and_then_has_deleted_none() {
     // So many take far longer than a millisecond on any machine.
     client
         .batch_execute(
-            "INSERT INTO softlock.locks SELECT n, 'anna', NULL, n, 10, NULL, now(), now() FROM generate_series(1, 100000) AS n;
+            "INSERT INTO softlock.locks SELECT n, 'anna', NULL, n, 10, NULL, now(), now(), 0, n, 1 FROM generate_series(1, 100000) AS n;
              SET statement_timeout = '1ms'",
         )
         .unwrap();

@@ -21,7 +21,7 @@ mkdir -p "$SOFTLOCK_CACHE/log"
 unset RUST_BACKTRACE
 for name in "${!PG@}"; do
     case $name in
-        PG_CONFIG | PGRX_*) ;;
+        PG_CONFIG | PG_CONFIG_* | PGRX_*) ;;
         *) unset "$name" ;;
     esac
 done
@@ -72,6 +72,7 @@ let_server_read() {
 }
 
 . "$root/tests/setup/packages.sh"
+. "$root/tests/setup/place.sh"
 . "$root/tests/setup/private-tree.sh"
 . "$root/tests/setup/throw-away-server.sh"
 
@@ -105,10 +106,13 @@ cargo_pgrx() {
     logged cargo-pgrx cargo install --locked --root "$own" cargo-pgrx --version "=$pgrx_version"
 }
 
-# install_softlock: builds this checkout and installs it into the private copy.
+# install_softlock [FEATURE]: builds this checkout and installs it into the private copy, which servers may
+# be running on: packaged first, since cargo-pgrx takes the old library away before it writes the new one.
 install_softlock() {
     say "building softlock for PostgreSQL $pg (minutes the first time), for a private copy of the server"
-    (cd "$root" && logged "build-$pg" cargo pgrx install --release --no-default-features \
-        --features "pg$pg" --pg-config "$pg_config")
+    rm -rf "$PGRX_HOME/package"
+    (cd "$root" && logged "build-$pg" cargo pgrx package --no-default-features \
+        --features "pg$pg ${1:-}" --pg-config "$pg_config" --out-dir "$PGRX_HOME/package")
+    place_softlock "$PGRX_HOME/package" "$("$pg_config" --pkglibdir)" "$("$pg_config" --sharedir)/extension"
     let_server_read
 }

@@ -29,7 +29,7 @@ unpacked() {
         refresh_package_lists
         say "unpacking Debian's $1 to $unpacked"
         names=$(apt-get install -qq --print-uris --no-install-recommends "$1" |
-            sed -nE "s/^[^ ]* ((lib|$1)[^_]*)_.*/\1/p")
+            sed -nE "s/^[^ ]* ((lib|python3-|$1)[^_]*)_.*/\1/p")
         rm -rf "$unpacked" && mkdir -p "$unpacked/packages"
         # shellcheck disable=SC2086 # many words
         (cd "$unpacked/packages" && logged "download-$1" apt-get download $names)

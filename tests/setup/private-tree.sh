@@ -42,6 +42,15 @@ private_tree() {
     fi
 }
 
+# private_plproxy: puts PL/Proxy into the copy. The distribution has it for its own PostgreSQL only.
+private_plproxy() {
+    local extension library
+    extension=$("$pg_config" --sharedir)/extension library=$("$pg_config" --pkglibdir)
+    unpacked "postgresql-$pg-plproxy"
+    ln -sf "$unpacked/usr/share/postgresql/$pg/extension"/plproxy* "$extension/"
+    ln -sf "$unpacked/usr/lib/postgresql/$pg/lib/plproxy.so" "$library/"
+}
+
 # private_name PG_CONFIG: says which PostgreSQL it is, and is another one for each checkout.
 private_name() {
     local sum

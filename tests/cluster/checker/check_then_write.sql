@@ -2,7 +2,7 @@
 -- checker has to catch it.
 
 CREATE TABLE hold (resource text PRIMARY KEY, owner text, token bigint, acquired_at timestamptz, expires_at timestamptz);
-INSERT INTO hold (resource) SELECT 'busy:' || n FROM generate_series(0, 3) AS n;
+INSERT INTO hold (resource) SELECT 'busy:0' || n FROM generate_series(0, 3) AS n;
 CREATE SEQUENCE token;
 
 CREATE FUNCTION answer(outcome text, h hold) RETURNS jsonb LANGUAGE sql AS $$

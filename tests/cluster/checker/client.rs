@@ -1,13 +1,15 @@
-//! One of the many connections: it does something at random, and notes what it was told.
+//! One of the many connections: it asks, in transactions and savepoints that end in every way, and notes
+//! what has become of what it was told.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::io;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::DateTime;
 use fastrand::Rng;
 use postgres::types::ToSql;
-use postgres::{Client as Connection, error::SqlState};
+use postgres::{Client as Connection, Error, error::SqlState};
 use serde_json::Value;
 
 use super::history::{Event, Micros, Span};
@@ -20,16 +22,6 @@ pub fn now() -> Micros {
     since.as_micros() as Micros
 }
 
-fn micros(answer: &Value, key: &str) -> Micros {
-    let text = answer[key].as_str().expect("a time");
-    let time = DateTime::parse_from_rfc3339(text).expect("RFC 3339");
-    time.timestamp_micros()
-}
-
-fn text(answer: &Value, key: &str) -> String {
-    answer[key].as_str().expect(key).into()
-}
-
 /// A transaction that the server has refused to go on with.
 pub struct Aborted;
 
@@ -39,9 +31,26 @@ pub struct Client {
     pub rng: Rng,
     pub events: Vec<Event>,
     pub counts: Counts,
+    /// The server has died under it: what it asked last may have happened, or not.
+    pub is_lost: bool,
+    /// Whether some of its transactions are prepared before they end.
+    pub prepares: bool,
+    /// It talks to servers that may be stopped behind a router, which does not die with them.
+    pub is_routed: bool,
+    /// What it asked last may have happened, or not, since the server behind the router was stopped.
+    was_cut_off: bool,
     /// What a transaction still open has done, with the time at which each call began.
     pending: Vec<(Micros, Event)>,
     in_transaction: bool,
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Commit,
+    RollBack,
+    PrepareAndCommit,
+    PrepareAndRollBack,
 }
 
 impl Client {
@@ -52,8 +61,26 @@ impl Client {
             rng,
             events: Vec::new(),
             counts: Counts::new(),
+            is_lost: false,
+            prepares: true,
+            is_routed: false,
+            was_cut_off: false,
             pending: Vec::new(),
             in_transaction: false,
+        }
+    }
+
+    /// Goes on over another connection, by when what it had asked last has happened, or never will.
+    pub fn go_on(&mut self, connection: Connection) {
+        self.connection = connection;
+        self.is_lost = false;
+        let now = now();
+        for event in self.events.iter_mut().rev() {
+            match event {
+                Event::Lost { decided, .. } if *decided == Micros::MAX => *decided = now,
+                Event::Lost { .. } => break,
+                _ => {}
+            }
         }
     }
 
@@ -63,28 +90,75 @@ impl Client {
 
     /// Asks for one value. An error ends the transaction; only those that a user has to expect are
     /// expected.
-    fn ask(&mut self, sql: &str, args: &[&(dyn ToSql + Sync)]) -> Result<(Value, Span), Aborted> {
+    pub(super) fn ask(
+        &mut self,
+        sql: &str,
+        args: &[&(dyn ToSql + Sync)],
+    ) -> Result<(Value, Span), Aborted> {
         let began = now();
         match self.connection.query_one(sql, args) {
             Ok(row) => {
                 let ended = now();
                 Ok((row.get(0), Span { began, ended }))
             }
-            Err(error) => {
-                let code = error.code().unwrap_or_else(|| panic!("{sql}: {error:?}"));
-                let expected = [
-                    SqlState::LOCK_NOT_AVAILABLE,
-                    SqlState::T_R_SERIALIZATION_FAILURE,
-                ];
-                assert!(expected.contains(code), "{sql}: {error:?}");
-                self.count(&format!("error {}", code.code()));
-                Err(Aborted)
-            }
+            Err(error) => Err(self.aborted(sql, &error)),
         }
     }
 
+    /// Asks for something that may write, to `resource`, or to any, of `owner`, or of anybody.
+    pub(super) fn ask_to_write(
+        &mut self,
+        sql: &str,
+        args: &[&(dyn ToSql + Sync)],
+        resources: &[Option<&str>],
+        owner: Option<&str>,
+    ) -> Result<(Value, Span), Aborted> {
+        let began = now();
+        let answer = self.ask(sql, args);
+        let was_cut_off = std::mem::take(&mut self.was_cut_off);
+        if (self.is_lost || was_cut_off) && !self.in_transaction {
+            for resource in resources {
+                self.events.push(Event::Lost {
+                    resource: resource.map(Into::into),
+                    owner: owner.map(Into::into),
+                    began,
+                    decided: Micros::MAX,
+                });
+            }
+        }
+        answer
+    }
+
+    pub(super) fn run(&mut self, sql: &str) -> Result<(), Aborted> {
+        let done = self.connection.batch_execute(sql);
+        done.map_err(|error| self.aborted(sql, &error))
+    }
+
+    fn aborted(&mut self, sql: &str, error: &Error) -> Aborted {
+        let is_broken = error.source().is_some_and(|cause| cause.is::<io::Error>());
+        let is_ended = [SqlState::CRASH_SHUTDOWN, SqlState::ADMIN_SHUTDOWN];
+        if is_broken || error.is_closed() || error.code().is_some_and(|c| is_ended.contains(c)) {
+            self.is_lost = true;
+            return Aborted;
+        }
+        let code = error.code().unwrap_or_else(|| panic!("{sql}: {error:?}"));
+        if self.is_routed && ["55000", "57P01"].contains(&code.code()) {
+            self.was_cut_off = true;
+            self.count(&format!("error {}", code.code()));
+            return Aborted;
+        }
+        let expected = [
+            "SL001", // not held any more
+            "SL002", // guarded, and somebody else's
+            SqlState::T_R_SERIALIZATION_FAILURE.code(),
+        ];
+        assert!(expected.contains(&code.code()), "{sql}: {error:?}");
+        self.count(&format!("error {}", code.code()));
+        Aborted
+    }
+
     /// Notes something that takes effect with the transaction.
-    fn note(&mut self, span: Span, event: Event) {
+    pub(super) fn note(&mut self, span: Span, event: Event) {
         self.pending.push((span.began, event));
         if !self.in_transaction {
             self.settle(span.ended);
@@ -108,313 +182,105 @@ impl Client {
         }
     }
 
-    /// Runs `work` in a transaction, which is committed or, sometimes, rolled back.
+    /// The transaction may have been committed when the server died, or not.
+    fn lose(&mut self) {
+        for (began, event) in self.pending.drain(..) {
+            let (resource, owner) = match event {
+                Event::Granted {
+                    resource, owner, ..
+                } => (Some(resource), owner),
+                Event::Ended {
+                    resource, owner, ..
+                } => (Some(resource), owner),
+                Event::Renewed { .. } => (None, self.owner.clone()),
+                _ => continue,
+            };
+            self.events.push(Event::Lost {
+                resource,
+                owner: Some(owner),
+                began,
+                decided: Micros::MAX,
+            });
+        }
+    }
+
+    /// Runs `work` in a transaction, which ends like `end`.
     pub fn transaction(
         &mut self,
         level: &str,
-        roll_back: bool,
+        end: End,
         work: impl FnOnce(&mut Self) -> Result<(), Aborted>,
     ) -> Result<(), Aborted> {
-        let begin = format!("BEGIN ISOLATION LEVEL {level}");
-        self.connection.batch_execute(&begin).unwrap();
+        self.run(&format!("BEGIN ISOLATION LEVEL {level}"))?;
         self.in_transaction = true;
         let done = work(self);
         self.in_transaction = false;
-        if done.is_ok() && !roll_back {
-            match self.connection.batch_execute("COMMIT") {
-                Ok(()) => {
-                    self.count("committed");
-                    self.settle(now());
-                    return Ok(());
-                }
-                Err(error) => {
-                    assert_eq!(
-                        error.code(),
-                        Some(&SqlState::T_R_SERIALIZATION_FAILURE),
-                        "{error:?}"
-                    );
-                }
+        let done = done.and_then(|()| self.end(end));
+        match done {
+            Ok(()) => self.settle(now()),
+            Err(Aborted) if self.is_lost => self.pending.clear(),
+            Err(Aborted) => {
+                self.pending.clear();
+                let _ = self.run("ROLLBACK");
+                self.count("rolled back");
             }
         }
-        self.connection.batch_execute("ROLLBACK").unwrap();
-        self.count("rolled back");
-        self.pending.clear();
-        Err(Aborted)
+        done
     }
 
-    /// Runs `work` in a savepoint that is rolled back.
-    pub fn undone(
+    /// Ends the transaction; whoever dies from here on does not know how.
+    fn end(&mut self, end: End) -> Result<(), Aborted> {
+        let name = format!("{:x}", self.rng.u64(..));
+        let ended = match end {
+            End::RollBack => return Err(Aborted),
+            End::Commit => self.run("COMMIT"),
+            End::PrepareAndCommit | End::PrepareAndRollBack => {
+                self.run(&format!("PREPARE TRANSACTION '{name}'"))
+            }
+        };
+        let ended = ended.and_then(|()| {
+            if end == End::Commit {
+                return Ok(());
+            }
+            self.count("prepared");
+            self.idle(3);
+            if end == End::PrepareAndCommit {
+                return self.run(&format!("COMMIT PREPARED '{name}'"));
+            }
+            self.run(&format!("ROLLBACK PREPARED '{name}'"))?;
+            Err(Aborted)
+        });
+        if self.is_lost {
+            self.lose();
+        }
+        if ended.is_ok() {
+            self.count("committed");
+        }
+        ended
+    }
+
+    /// Runs `work` in a savepoint, which is rolled back to, or released.
+    pub fn savepoint(
         &mut self,
+        roll_back: bool,
         work: impl FnOnce(&mut Self) -> Result<(), Aborted>,
     ) -> Result<(), Aborted> {
         let before = self.pending.len();
-        self.connection.batch_execute("SAVEPOINT s").unwrap();
+        self.run("SAVEPOINT s")?;
         work(self)?;
-        self.connection
-            .batch_execute("ROLLBACK TO s; RELEASE s")
-            .unwrap();
-        self.pending.truncate(before);
-        self.count("savepoint rolled back");
+        if roll_back {
+            self.run("ROLLBACK TO s; RELEASE s")?;
+            self.pending.truncate(before);
+            self.count("savepoint rolled back");
+        } else {
+            self.run("RELEASE s")?;
+            self.count("savepoint released");
+        }
         Ok(())
     }
 
     /// Stays away for up to `ms`, so that locks lapse.
     pub fn idle(&mut self, ms: u64) {
         thread::sleep(Duration::from_millis(self.rng.u64(..=ms)));
-    }
-
-    pub fn acquire(&mut self, key: &str, ttl_ms: i64, wait_ms: i64) -> Result<(), Aborted> {
-        let session = self.rng.bool().then(|| format!("s{}", self.rng.u8(..3)));
-        let (answer, span) = self.ask(
-            "SELECT softlock_acquire($1, $2, $3::bigint * interval '1 ms', $4, wait => $5::bigint * interval '1 ms')",
-            &[&key, &self.owner.clone(), &ttl_ms, &session, &wait_ms],
-        )?;
-        self.taken(key, &answer, span, |answer| micros(answer, "acquired_at"));
-        Ok(())
-    }
-
-    /// Notes the outcome of taking `key`; `granted_at` reads when a grant was decided.
-    fn taken(
-        &mut self,
-        key: &str,
-        answer: &Value,
-        span: Span,
-        granted_at: impl Fn(&Value) -> Micros,
-    ) {
-        let outcome = text(answer, "outcome");
-        self.count(&outcome);
-        match outcome.as_str() {
-            "granted" | "moved" => {
-                let token = answer["token"].as_i64().expect("a token");
-                self.events.push(Event::Drawn { token });
-                let (earliest, from) = if outcome == "granted" {
-                    let t = granted_at(answer);
-                    (t, t)
-                } else {
-                    self.ended(key, self.owner.clone(), Some(token), span);
-                    (span.began, Micros::MAX) // until the commit
-                };
-                let event = Event::Granted {
-                    resource: key.into(),
-                    owner: self.owner.clone(),
-                    token,
-                    earliest,
-                    from,
-                    seen: Micros::MAX,
-                    until: micros(answer, "expires_at"),
-                };
-                self.note(span, event);
-            }
-            "renewed" => self.renewed(answer, span),
-            "held" => self.refused(key, answer, span),
-            _ => assert_eq!(outcome, "contended"),
-        }
-    }
-
-    fn renewed(&mut self, answer: &Value, span: Span) {
-        let event = Event::Renewed {
-            token: answer["token"].as_i64().expect("a token"),
-            seen: Micros::MAX,
-            until: micros(answer, "expires_at"),
-        };
-        self.note(span, event);
-    }
-
-    fn refused(&mut self, key: &str, answer: &Value, span: Span) {
-        let owner = text(answer, "owner");
-        assert_ne!(owner, self.owner, "refused its own lock: {answer}");
-        self.events.push(Event::HeldBy {
-            resource: key.into(),
-            owner,
-            span,
-        });
-    }
-
-    fn ended(&mut self, key: &str, owner: String, moved_to: Option<i64>, span: Span) {
-        let event = Event::Ended {
-            resource: key.into(),
-            owner,
-            moved_to,
-            span,
-        };
-        self.note(span, event);
-    }
-
-    pub fn renew(&mut self, key: &str, ttl_ms: i64) -> Result<(), Aborted> {
-        let (answer, span) = self.ask(
-            "SELECT softlock_renew($1, $2, $3::bigint * interval '1 ms')",
-            &[&key, &self.owner.clone(), &ttl_ms],
-        )?;
-        let outcome = text(&answer, "outcome");
-        self.count(&format!("renew: {outcome}"));
-        match outcome.as_str() {
-            "renewed" => self.renewed(&answer, span),
-            "held" => self.refused(key, &answer, span),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    pub fn release(&mut self, key: &str) -> Result<(), Aborted> {
-        let (answer, span) = self.ask(
-            "SELECT softlock_release($1, $2)",
-            &[&key, &self.owner.clone()],
-        )?;
-        let outcome = text(&answer, "outcome");
-        self.count(&format!("release: {outcome}"));
-        match outcome.as_str() {
-            "released" => self.ended(key, self.owner.clone(), None, span),
-            "held" => self.refused(key, &answer, span),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    pub fn release_all(&mut self, session: Option<&str>) -> Result<(), Aborted> {
-        let (answer, span) = self.ask(
-            "SELECT softlock_release_all($1, $2)",
-            &[&self.owner.clone(), &session],
-        )?;
-        self.count("release_all");
-        for key in answer["resources"].as_array().expect("resources") {
-            self.ended(
-                key.as_str().expect("a name"),
-                self.owner.clone(),
-                None,
-                span,
-            );
-        }
-        Ok(())
-    }
-
-    /// Takes a whole cart; answers the tokens in the asked order if it got it.
-    pub fn acquire_many(
-        &mut self,
-        keys: &[String],
-        ttl_ms: i64,
-        session: &str,
-    ) -> Result<Option<Vec<i64>>, Aborted> {
-        let (answer, span) = self.ask(
-            "SELECT softlock_acquire_many($1, $2, $3::bigint * interval '1 ms', $4)",
-            &[&keys, &self.owner.clone(), &ttl_ms, &session],
-        )?;
-        if answer["acquired"] == false {
-            self.count("cart refused");
-            let conflicts = answer["conflicts"].as_array().expect("conflicts");
-            for conflict in conflicts.iter().filter(|c| c["outcome"] == "held") {
-                self.refused(&text(conflict, "resource"), conflict, span);
-            }
-            return Ok(None);
-        }
-        self.count("cart taken");
-        let locks = answer["locks"].as_array().expect("locks");
-        let names: Vec<_> = locks.iter().map(|lock| text(lock, "resource")).collect();
-        assert_eq!(names, keys, "in the asked order");
-        for lock in locks {
-            self.taken(&text(lock, "resource"), lock, span, |lock| {
-                micros(lock, "expires_at") - ttl_ms * 1000
-            });
-        }
-        Ok(Some(
-            locks.iter().map(|l| l["token"].as_i64().unwrap()).collect(),
-        ))
-    }
-
-    pub fn consume(&mut self, keys: &[String], tokens: Option<&[i64]>) -> Result<(), Aborted> {
-        let (answer, span) = self.ask(
-            "SELECT softlock_consume($1, $2, $3)",
-            &[&keys, &self.owner.clone(), &tokens],
-        )?;
-        assert_eq!(answer["consumed_count"], keys.len());
-        for key in keys {
-            self.ended(key, self.owner.clone(), None, span);
-        }
-        Ok(())
-    }
-
-    /// Writes the guarded row of `key`, which works only where nobody else has it.
-    pub fn write_guarded(&mut self, key: &str) -> Result<(), Aborted> {
-        let act_as = format!("SET LOCAL softlock.owner = '{}'", self.owner);
-        self.connection.batch_execute(&act_as).unwrap();
-        let (_, span) = self.ask(
-            "UPDATE guarded SET writes = writes + 1 WHERE key = $1 RETURNING to_jsonb(writes)",
-            &[&key],
-        )?;
-        self.count("guarded write");
-        self.events.push(Event::FreeFor {
-            resource: key.into(),
-            owner: Some(self.owner.clone()),
-            span,
-            by: "a guarded write",
-        });
-        Ok(())
-    }
-
-    pub fn look(&mut self, key: &str) -> Result<(), Aborted> {
-        let (owner, span) = self.ask(
-            "SELECT coalesce(to_jsonb(owner), 'null') FROM softlock_status(ARRAY[$1])",
-            &[&key],
-        )?;
-        self.count("status");
-        self.events.push(match owner.as_str() {
-            Some(owner) => Event::HeldBy {
-                resource: key.into(),
-                owner: owner.into(),
-                span,
-            },
-            None => Event::FreeFor {
-                resource: key.into(),
-                owner: None,
-                span,
-                by: "softlock_status",
-            },
-        });
-        Ok(())
-    }
-
-    pub fn break_lock(&mut self, key: &str) -> Result<(), Aborted> {
-        let (answer, span) = self.ask("SELECT softlock_break($1, 'checker')", &[&key])?;
-        if answer["broken"] == true {
-            self.count("broken");
-            self.ended(key, text(&answer, "owner"), None, span);
-        }
-        Ok(())
-    }
-
-    pub fn sweep(&mut self, max_rows: i32) -> Result<(), Aborted> {
-        let (answer, span) = self.ask("SELECT softlock_sweep($1)", &[&max_rows])?;
-        for key in answer["affected"].as_array().expect("affected") {
-            self.count("swept");
-            self.events.push(Event::FreeFor {
-                resource: key.as_str().expect("a name").into(),
-                owner: None,
-                span,
-                by: "a sweep",
-            });
-        }
-        Ok(())
-    }
-
-    /// How many of the items have been sold; asked by who has their locks.
-    pub fn sold(&mut self, items: &[i32]) -> Result<i64, Aborted> {
-        let (count, _) = self.ask(
-            "SELECT to_jsonb(count(*)) FROM sold WHERE item = ANY ($1)",
-            &[&items],
-        )?;
-        Ok(count.as_i64().expect("a count"))
-    }
-
-    pub fn newest_sold(&mut self) -> Result<i32, Aborted> {
-        let (item, _) = self.ask("SELECT to_jsonb(coalesce(max(item), 0)) FROM sold", &[])?;
-        Ok(item.as_i64().expect("an item") as i32)
-    }
-
-    pub fn sell(&mut self, items: &[i32], tokens: &[i64]) -> Result<(), Aborted> {
-        self.ask(
-            "WITH s AS (INSERT INTO sold SELECT * FROM unnest($1::int[], $2::bigint[]) RETURNING item)
-             SELECT to_jsonb(count(*)) FROM s",
-            &[&items, &tokens],
-        )?;
-        Ok(())
     }
 }

@@ -21,7 +21,11 @@ pub struct Span {
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A grant drew this token, whatever became of it.
-    Drawn { token: i64 },
+    Drawn {
+        resource: String,
+        token: i64,
+        span: Span,
+    },
     /// Granted or moved, which was decided between `earliest` and `from`; seen by everybody, since it
     /// was committed, from `seen` on.
     Granted {
@@ -33,8 +37,9 @@ pub enum Event {
         seen: Micros,
         until: Micros,
     },
-    /// The lock of this token now lasts until `until`; everybody sees that from `seen` on.
+    /// The resource's lock of this token now lasts until `until`; everybody sees that from `seen` on.
     Renewed {
+        resource: String,
         token: i64,
         seen: Micros,
         until: Micros,
@@ -60,15 +65,59 @@ pub enum Event {
         owner: String,
         span: Span,
     },
+    /// The server died before it answered: from then on the owner's lock on the resource may have been
+    /// taken, renewed or ended; anybody's, or on any, where none is named. By `decided` it had been, or
+    /// never would be.
+    Lost {
+        resource: Option<String>,
+        owner: Option<String>,
+        began: Micros,
+        decided: Micros,
+    },
 }
 
-struct Hold {
-    owner: String,
-    token: i64,
+impl Event {
+    /// What it is about; `None` for what may be about any.
+    pub fn resource(&self) -> Option<&str> {
+        match self {
+            Event::Drawn { resource, .. }
+            | Event::Granted { resource, .. }
+            | Event::Renewed { resource, .. }
+            | Event::Ended { resource, .. }
+            | Event::FreeFor { resource, .. }
+            | Event::HeldBy { resource, .. } => Some(resource),
+            Event::Lost { resource, .. } => resource.as_deref(),
+        }
+    }
+
+    /// During which time what was lost, and may be about `owner` and `resource`, took effect, if it did.
+    pub(super) fn lost(&self, of_resource: &str, of_owner: &str) -> Option<Span> {
+        match self {
+            Event::Lost {
+                resource,
+                owner,
+                began,
+                decided,
+            } => {
+                let is_it = resource.as_ref().is_none_or(|r| r == of_resource)
+                    && owner.as_ref().is_none_or(|o| o == of_owner);
+                is_it.then_some(Span {
+                    began: *began,
+                    ended: *decided,
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+pub(super) struct Hold {
+    pub owner: String,
+    pub token: i64,
     earliest: Micros,
-    from: Micros,
+    pub from: Micros,
     /// Held until here at least.
-    certain: Micros,
+    pub certain: Micros,
     /// Expires here if nobody ends it before.
     expires: Micros,
     /// Since when everybody sees that it lasts until when.
@@ -89,8 +138,12 @@ type End = (Span, Option<i64>);
 /// Every contradiction in a history; none proves that no two holders of a resource overlapped, that
 /// tokens grew, and that nobody was told of a hold that was not there.
 pub fn contradictions(events: &[Event]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let holds = holds(events, &mut wrong);
+    let mut wrong = tokens_out_of_order(events);
+    let lost: Vec<_> = events
+        .iter()
+        .filter(|event| matches!(event, Event::Lost { .. }))
+        .collect();
+    let holds = holds(events);
     for (resource, holds) in &holds {
         for pair in holds.windows(2) {
             let [a, b] = pair else { unreachable!() };
@@ -146,7 +199,11 @@ pub fn contradictions(events: &[Event]) -> Vec<String> {
                         && hold.earliest <= span.ended
                         && hold.expires >= span.began
                 };
-                if !holds.iter().any(there) {
+                let perhaps = |lost: &&Event| {
+                    lost.lost(resource, owner)
+                        .is_some_and(|lost| lost.began <= span.ended)
+                };
+                if !holds.iter().any(there) && !lost.iter().any(perhaps) {
                     wrong.push(format!(
                         "{resource}: at {span:?} somebody was told of {owner}, who had no lock"
                     ));
@@ -158,17 +215,55 @@ pub fn contradictions(events: &[Event]) -> Vec<String> {
     wrong
 }
 
+/// Every token that was given out twice, or was not past one that had been told before.
+pub fn tokens_out_of_order(events: &[Event]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut all = HashSet::new();
+    let mut draws: BTreeMap<&str, Vec<(Span, i64)>> = BTreeMap::new();
+    for event in events {
+        if let Event::Drawn {
+            resource,
+            token,
+            span,
+        } = event
+        {
+            draws.entry(resource).or_default().push((*span, *token));
+            if !all.insert(*token) {
+                wrong.push(format!("token {token} was given out twice"));
+            }
+        }
+    }
+    for (resource, mut draws) in draws {
+        let mut told = draws.clone();
+        told.sort_by_key(|(span, _)| span.ended);
+        draws.sort_by_key(|(span, _)| span.began);
+        let mut told = told.into_iter().peekable();
+        let mut largest = i64::MIN;
+        for (span, token) in draws {
+            while let Some((_, before)) = told.next_if(|(before, _)| before.ended < span.began) {
+                largest = largest.max(before);
+            }
+            if token <= largest {
+                wrong.push(format!(
+                    "{resource}: token {token} at {span:?} is not past {largest}, told before"
+                ));
+            }
+        }
+    }
+    wrong
+}
+
 /// The holds of each resource, by their beginning.
-fn holds(events: &[Event], wrong: &mut Vec<String>) -> BTreeMap<String, Vec<Hold>> {
-    let mut drawn = HashSet::new();
+pub(super) fn holds(events: &[Event]) -> BTreeMap<String, Vec<Hold>> {
+    let mut lost = Vec::new();
     let mut renewals: HashMap<i64, Vec<(Micros, Micros)>> = HashMap::new();
     let mut ends: HashMap<(&str, &str), Vec<End>> = HashMap::new();
     for event in events {
         match event {
-            Event::Drawn { token } if !drawn.insert(*token) => {
-                wrong.push(format!("token {token} was given out twice"));
-            }
-            Event::Renewed { token, seen, until } => {
+            Event::Lost { .. } => lost.push(event),
+            Event::Renewed {
+                token, seen, until, ..
+            } => {
                 renewals.entry(*token).or_default().push((*seen, *until));
             }
             Event::Ended {
@@ -209,8 +304,12 @@ fn holds(events: &[Event], wrong: &mut Vec<String>) -> BTreeMap<String, Vec<Hold
         let ended = ended.filter(|(span, moved_to)| {
             span.ended >= *earliest && span.began < expires && *moved_to != Some(*token)
         });
+        let lost = lost.iter().filter_map(|lost| lost.lost(resource, owner));
+        let lost = lost.filter(|span| span.ended >= *earliest && span.began < expires);
         let certain = ended
-            .map(|(span, _)| span.began.max(*from))
+            .map(|(span, _)| span.began)
+            .chain(lost.map(|span| span.began))
+            .map(|began| began.max(*from))
             .min()
             .unwrap_or(expires);
         holds.entry(resource.clone()).or_default().push(Hold {
@@ -227,150 +326,4 @@ fn holds(events: &[Event], wrong: &mut Vec<String>) -> BTreeMap<String, Vec<Hold
         holds.sort_by_key(|hold| (hold.from, hold.token));
     }
     holds
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn granted(owner: &str, token: i64, from: Micros, until: Micros) -> Event {
-        Event::Granted {
-            resource: "k".into(),
-            owner: owner.into(),
-            token,
-            earliest: from,
-            from,
-            seen: from,
-            until,
-        }
-    }
-
-    fn renewed(token: i64, seen: Micros, until: Micros) -> Event {
-        Event::Renewed { token, seen, until }
-    }
-
-    fn ended(owner: &str, began: Micros, ended: Micros) -> Event {
-        Event::Ended {
-            resource: "k".into(),
-            owner: owner.into(),
-            moved_to: None,
-            span: Span { began, ended },
-        }
-    }
-
-    fn caught(events: &[Event], by: &str) {
-        let wrong = contradictions(events);
-        assert!(wrong.iter().any(|w| w.contains(by)), "{wrong:?}");
-    }
-
-    #[test]
-    fn holds_that_follow_each_other_are_no_contradiction() {
-        let history = [
-            granted("anna", 1, 0, 10),
-            granted("boris", 2, 10, 30),
-            ended("boris", 15, 17),
-            granted("anna", 3, 16, 20), // while boris's release was under way
-            renewed(3, 18, 40),
-            granted("boris", 4, 40, 50),
-        ];
-        assert_eq!(contradictions(&history), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_lock_that_was_moved_is_held_under_its_new_token() {
-        let moved = |ended: Micros| {
-            let span = Span { began: 5, ended };
-            [
-                granted("anna", 1, 0, 10),
-                Event::Ended {
-                    resource: "k".into(),
-                    owner: "anna".into(),
-                    moved_to: Some(2),
-                    span,
-                },
-                Event::Granted {
-                    resource: "k".into(),
-                    owner: "anna".into(),
-                    token: 2,
-                    earliest: span.began,
-                    from: ended,
-                    seen: ended,
-                    until: 20,
-                },
-            ]
-        };
-        assert_eq!(contradictions(&moved(7)), Vec::<String>::new());
-        // Released by another connection before the answer of the move had come.
-        let mut history = moved(12).to_vec();
-        history.extend([ended("anna", 6, 8), granted("boris", 3, 8, 20)]);
-        assert_eq!(contradictions(&history), Vec::<String>::new());
-        let mut history = moved(7).to_vec();
-        history.push(granted("boris", 3, 11, 20));
-        caught(&history, "boris");
-    }
-
-    #[test]
-    fn an_overlap_is_caught_also_beyond_a_neighbour() {
-        caught(
-            &[granted("anna", 1, 0, 10), granted("boris", 2, 9, 20)],
-            "at least",
-        );
-        let history = [
-            granted("anna", 1, 0, 100),
-            granted("boris", 2, 10, 11),
-            ended("boris", 10, 10),
-            granted("clara", 3, 50, 60),
-        ];
-        caught(&history, "clara");
-    }
-
-    #[test]
-    fn a_grant_before_a_release_or_within_a_renewal_is_caught() {
-        let history = [
-            granted("anna", 1, 0, 100),
-            ended("anna", 20, 25),
-            granted("boris", 2, 19, 30),
-        ];
-        caught(&history, "boris");
-        let history = [
-            granted("anna", 1, 0, 10),
-            renewed(1, 8, 30),
-            granted("boris", 2, 20, 40),
-        ];
-        caught(&history, "boris");
-    }
-
-    #[test]
-    fn tokens_out_of_order_or_given_out_twice_are_caught() {
-        caught(
-            &[granted("anna", 2, 0, 10), granted("boris", 1, 20, 30)],
-            "not past",
-        );
-        caught(
-            &[Event::Drawn { token: 1 }, Event::Drawn { token: 1 }],
-            "twice",
-        );
-    }
-
-    #[test]
-    fn a_live_lock_overlooked_and_a_holder_made_up_are_caught() {
-        let span = Span { began: 5, ended: 7 };
-        let free_for = |owner: Option<&str>| Event::FreeFor {
-            resource: "k".into(),
-            owner: owner.map(Into::into),
-            span,
-            by: "a sweep",
-        };
-        let held_by = |owner: &str| Event::HeldBy {
-            resource: "k".into(),
-            owner: owner.into(),
-            span,
-        };
-        let anna = granted("anna", 1, 0, 10);
-        caught(&[anna.clone(), free_for(None)], "a sweep");
-        caught(&[anna.clone(), free_for(Some("boris"))], "a sweep");
-        caught(&[anna.clone(), held_by("boris")], "who had no lock");
-        let history = [anna, free_for(Some("anna")), held_by("anna")];
-        assert_eq!(contradictions(&history), Vec::<String>::new());
-    }
 }

@@ -55,13 +55,4 @@ SELECT softlock_renew(owner => 'anna', resource => 'named', ttl => '2 h', token 
 SELECT softlock_consume(owner => 'anna', resources => ARRAY['named'], tokens => NULL);
 SELECT (softlock_acquire('named', 'anna')->'acquired')::bool;
 
--- Dropped and created again in the same session, and in a schema of its own.
 DROP EXTENSION softlock;
-CREATE EXTENSION softlock;
-SELECT softlock_acquire('a', 'boris')->>'outcome', softlock_release('a', 'boris')->>'outcome';
-DROP EXTENSION softlock;
-CREATE SCHEMA apart;
-CREATE EXTENSION softlock SCHEMA apart;
-SELECT apart.softlock_acquire('a', 'boris')->>'outcome', (SELECT count(*) FROM apart.softlock_active);
-DROP EXTENSION softlock;
-SELECT count(*) FROM pg_namespace WHERE nspname = 'softlock';

@@ -14,8 +14,16 @@ SECRET_KEY = os.environ.get("TILL_SECRET_KEY", "only-for-looking-at-the-example"
 DEBUG = os.environ.get("TILL_DEBUG") == "1"
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 
-# How long a kit stays in a cart.
+# How long a kit stays in a cart, and how often an open page prolongs that: until softlock.max_hold, or the
+# kind's in softlock.policies.
 TILL_HOLD = timedelta(seconds=float(os.environ.get("TILL_HOLD_SECONDS", "1800")))
+TILL_HEARTBEAT = timedelta(seconds=60)
+
+# How many pages may follow by events, in each process: each takes a thread of the application server, so
+# it has to have more. Beyond it pages ask every second.
+TILL_STREAMS = int(os.environ.get("TILL_STREAMS", "20"))
+# Where LISTEN reaches the server itself, if PGPORT is a pooler's.
+TILL_LISTEN_PORT = os.environ.get("TILL_LISTEN_PORT", "")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -25,6 +33,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.sessions",
     "django.contrib.staticfiles",
+    "inventory",
     "legacy",
     "till",
 ]
@@ -38,6 +47,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "till.middleware.TryAgain",
 ]
 
 DATABASES = {
@@ -49,9 +59,12 @@ DATABASES = {
         "CONN_HEALTH_CHECKS": True,
         # PgBouncer in transaction mode has no use for cursors that outlive a transaction.
         "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": {"server_side_binding": os.environ.get("TILL_SERVER_SIDE_BINDING") == "1"},
         "TEST": {"NAME": os.environ.get("TILL_TEST_DATABASE", "test_shop")},
     }
 }
+
+DATABASE_ROUTERS = ["till.softlock.NotInFixtures"]
 
 ROOT_URLCONF = "shop.urls"
 WSGI_APPLICATION = "shop.wsgi.application"

@@ -17,5 +17,8 @@ urlpatterns = [
         views.remove_from_cart,
         name="remove-from-cart",
     ),
+    path("api/stems/<int:pk>/set-quantity/", views.set_quantity, name="set-quantity"),
+    path("api/events/", views.follow, name="events"),
+    path("api/keep/", views.keep_cart, name="keep"),
     path("api/checkout/", views.checkout, name="checkout"),
 ]

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from . import softlock
-from .models import Reservation, Sale, ShowcaseKit
+from .models import Reservation, Sale, ShowcaseKit, Stem
 from .softlock import ActiveLock
 
 
@@ -27,8 +28,21 @@ class ShowcaseKitAdmin(admin.ModelAdmin):
             with softlock.acting_for(request.user.get_username()):
                 return super().changeform_view(request, *args, **kwargs)
         except softlock.NotHeld as error:
-            self.message_user(request, f"{error}. {error.detail}", messages.ERROR)
-            return HttpResponseRedirect(request.get_full_path())
+            said = f"{error}. {error.detail}"
+        except DatabaseError as error:
+            if not softlock.in_the_way(error):
+                raise
+            said = _("The till is busy with the same thing. Nothing was changed: try again.")
+        self.message_user(request, said, messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
+
+
+@admin.register(Stem)
+class StemAdmin(admin.ModelAdmin):
+    """Counted anew here. Who then holds more than there are is told so when selling."""
+
+    list_display = ["name", "price", "on_hand"]
+    search_fields = ["name"]
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -44,9 +58,9 @@ class ReadOnly(admin.ModelAdmin):
 
 @admin.register(Reservation)
 class ReservationAdmin(ReadOnly):
-    list_display = ["kit", "cashier", "status", "sale"]
+    list_display = ["goods", "quantity", "cashier", "status", "sale"]
     list_filter = ["status"]
-    list_select_related = True
+    list_select_related = ["kit", "stem", "cashier", "sale"]
 
 
 @admin.register(Sale)
@@ -57,7 +71,7 @@ class SaleAdmin(ReadOnly):
 
 @admin.register(ActiveLock)
 class ActiveLockAdmin(ReadOnly):
-    list_display = ["resource", "owner", "session", "metadata", "acquired_at", "expires_at"]
+    list_display = ["resource", "owner", "session", "units", "metadata", "acquired_at", "expires_at"]
     search_fields = ["resource", "owner"]
     ordering = ["expires_at"]
     actions = ["break_locks"]

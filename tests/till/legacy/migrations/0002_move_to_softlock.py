@@ -1,46 +1,39 @@
-from django.db import migrations, models
-from django.db.models.functions import Now
+from collections.abc import Iterator
 
-from till import softlock
+from django.db import migrations, transaction
+from django.db.models import QuerySet
+
+from legacy import holds
+
+# How many holds are carried over per transaction.
+BATCH = 1000
 
 
 def carry_over(apps, schema_editor):
-    """Takes a lock for every live hold, with the time that it has left. Where check-then-write let two
-    have the same kit, the hold that ends last wins, and the other is named."""
     reservations = apps.get_model("legacy", "Reservation").objects
-    live = (
-        reservations.filter(locked_until__gt=Now())
-        .annotate(left=models.F("locked_until") - Now())
-        .order_by("-locked_until")
-    )
-    for hold in live:
-        answer = softlock.acquire(
-            f"kit:{hold.kit_id}", hold.locked_by, ttl=hold.left, session=hold.lock_cart or None
-        )
-        if not answer.acquired:
-            print(f"  kit {hold.kit_id} stays with {answer.owner}; {hold.locked_by} had it too")
+    for batch in batches(holds.not_carried(reservations)):
+        holds.carry(batch)
 
 
 def carry_back(apps, schema_editor):
-    """Writes the live locks into the columns again, and frees them."""
-    reservations = apps.get_model("legacy", "Reservation").objects
-    for lock in softlock.ActiveLock.objects.filter(resource__startswith="kit:"):
-        reservations.filter(kit_id=lock.resource.removeprefix("kit:"), status="reserved").update(
-            locked_by=lock.owner, lock_cart=lock.session, locked_until=lock.expires_at
-        )
-        softlock.release(lock.resource, lock.owner)
+    """The columns have the holds again by then; their locks are of no use any more."""
+    for batch in batches(holds.locks()):
+        holds.free(batch)
+
+
+def batches(found: QuerySet) -> Iterator[QuerySet]:
+    """The same in parts, each in a transaction of its own."""
+    keys = list(found.values_list("pk", flat=True))
+    for start in range(0, len(keys), BATCH):
+        with transaction.atomic():
+            yield found.filter(pk__in=keys[start : start + BATCH])
 
 
 class Migration(migrations.Migration):
-    """Carries the live holds over and drops the columns, in one transaction: while it runs, the table's
-    lock keeps the old views out."""
+    """Takes a lock for every live hold, while the old views go on: they look at their columns only. A
+    transaction per batch, so that nothing is locked for long; interrupted and run again, it goes on
+    where it stopped. What changes in the columns meanwhile, the next migration puts right."""
 
+    atomic = False
     dependencies = [("legacy", "0001_lock_columns"), ("till", "0001_initial")]
-
-    operations = [
-        migrations.RunSQL("LOCK TABLE legacy_reservation", migrations.RunSQL.noop),
-        migrations.RunPython(carry_over, carry_back),
-        migrations.RemoveField("Reservation", "locked_by"),
-        migrations.RemoveField("Reservation", "lock_cart"),
-        migrations.RemoveField("Reservation", "locked_until"),
-    ]
+    operations = [migrations.RunPython(carry_over, carry_back)]

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        # Needs a superuser, unless a DBA has created it before.
+        # Needs the owner of the database, unless a DBA has created it before.
         CreateExtension("softlock"),
         migrations.CreateModel(
             name="ActiveLock",

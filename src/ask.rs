@@ -1,0 +1,38 @@
+//! What a call asks for of one resource.
+
+use crate::error::Error;
+use crate::lock::Claim;
+use crate::names::{Resource, positive};
+use crate::policy::{Terms, terms};
+
+/// So many units of a resource that has so many, on these terms.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub resource: Resource,
+    pub units: i32,
+    pub capacity: i32,
+    pub terms: Terms,
+}
+
+impl Ask {
+    /// `units` and `capacity` must be at least 1. More units than there are can be asked for: they are
+    /// not to be had.
+    pub fn new(
+        resource: Resource,
+        units: i32,
+        capacity: i32,
+        claim: &Claim,
+    ) -> Result<Self, Error> {
+        Ok(Ask {
+            units: positive("units", units)?,
+            capacity: positive("capacity", capacity)?,
+            terms: terms(&resource, claim.ttl)?,
+            resource,
+        })
+    }
+
+    /// Whether it is for the only unit of a resource.
+    pub fn is_exclusive(&self) -> bool {
+        (self.units, self.capacity) == (1, 1)
+    }
+}
