@@ -57,7 +57,26 @@ const fn alone(
     }
 }
 
-const BARS: [Bar; 15] = [
+/// After the most wear, to the start.
+const fn decay(what: &'static str, metric: &'static str) -> Bar {
+    let (worn, new) = ((LAST, "softlock"), (FIRST, "softlock"));
+    bar(what, AtMost(2.0), ("decay", metric), worn, new)
+}
+
+/// Instructions, to the version before.
+const fn before(what: &'static str, bound: Bound, case: &'static str) -> Bar {
+    let counted = ("instructions", "instructions");
+    let (now, before) = ((case, "softlock"), (case, "softlock before"));
+    bar(what, bound, counted, now, before)
+}
+
+/// Instructions of a call that statistics take.
+const fn statistics(what: &'static str, case: &'static str) -> Bar {
+    let counted = ("instructions", "statistics");
+    alone(what, AtMost(300.0), counted, (case, "softlock"))
+}
+
+const BARS: [Bar; 45] = [
     bar(
         "granted acquire, 16 connections, to the prepared upsert",
         AtLeast(0.95),
@@ -148,6 +167,13 @@ const BARS: [Bar; 15] = [
         ("beside live traffic", "plain DELETE"),
     ),
     bar(
+        "sweep of an adopted table, rows per second, to one UPDATE",
+        AtLeast(0.8),
+        ("sweep", "adopted"),
+        ("nobody beside it", "softlock"),
+        ("nobody beside it", "plain UPDATE"),
+    ),
+    bar(
         "p99 of acquire during the sweep, to before it",
         AtMost(2.0),
         ("sweep", "p99"),
@@ -161,6 +187,105 @@ const BARS: [Bar; 15] = [
         (LAST, "softlock"),
         (FIRST, "softlock"),
     ),
+    before(
+        "granted, instructions, to the version before",
+        AtMost(1.05),
+        "granted",
+    ),
+    before(
+        "renewed, instructions, to the version before",
+        AtMost(1.0),
+        "renewed",
+    ),
+    before(
+        "refused, instructions, to the version before",
+        AtMost(0.85),
+        "refused",
+    ),
+    before(
+        "released, instructions, to the version before",
+        AtMost(1.0),
+        "released",
+    ),
+    statistics("granted, instructions for statistics", "granted"),
+    statistics("renewed, instructions for statistics", "renewed"),
+    statistics("refused, instructions for statistics", "refused"),
+    statistics("released, instructions for statistics", "released"),
+    bar(
+        "units of one resource, 64 connections, to a resource each",
+        AtLeast(0.5),
+        ("units", "grants"),
+        ("64 connections", "one resource"),
+        ("64 connections", "a resource each"),
+    ),
+    bar(
+        "a unit taken beside 10 000 holders, instructions, to beside 100",
+        AtMost(3.0),
+        ("instructions", "units"),
+        ("taken beside 10000", "softlock"),
+        ("taken beside 100", "softlock"),
+    ),
+    bar(
+        "cart of 100 renewed in one call, instructions, to 100 calls",
+        AtMost(0.2),
+        ("instructions", "instructions"),
+        ("cart of 100 renewed", "softlock"),
+        ("cart of 100 renewed", "softlock, a call per key"),
+    ),
+    bar(
+        "granted without policies, instructions for looking them up, to the call",
+        AtMost(0.01),
+        ("instructions", "policies"),
+        ("granted, no policy", "softlock, the look-up"),
+        ("granted, no policy", "softlock, the call"),
+    ),
+    bar(
+        "granted with 100 policies, instructions, to none",
+        AtMost(1.03),
+        ("instructions", "policies"),
+        ("granted, 100 policies", "softlock, the call"),
+        ("granted, no policy", "softlock, the call"),
+    ),
+    bar(
+        "status of 100 neighbouring kits at the fewest live locks, to the SELECT by hand",
+        AtLeast(1.1),
+        ("growth", "status"),
+        (FIRST, "softlock"),
+        (FIRST, "prepared upsert"),
+    ),
+    bar(
+        "status of 100 neighbouring kits at the most live locks, to the SELECT by hand",
+        AtLeast(1.1),
+        ("growth", "status"),
+        (LAST, "softlock"),
+        (LAST, "prepared upsert"),
+    ),
+    bar(
+        "cart of 100 in one call, 1 connection, to one upsert by hand",
+        AtLeast(1.0),
+        ("carts", "keys"),
+        ("100 × 1 connection", "softlock, one call"),
+        ("100 × 1 connection", "prepared upsert, one call"),
+    ),
+    bar(
+        "p99 of acquire beside carts of 1000, to beside as much written to another table",
+        AtMost(3.0),
+        ("large carts", "p99"),
+        ("carts of 1000", "softlock"),
+        ("as much written to another table", "softlock"),
+    ),
+    decay("decay of take and free, time", "take and free"),
+    decay("decay of take and free, pages", "take and free, pages"),
+    decay("decay of renewal, time", "renewal"),
+    decay("decay of renewal, pages", "renewal, pages"),
+    decay("decay of refusal, time", "refusal"),
+    decay("decay of refusal, pages", "refusal, pages"),
+    decay("decay of status, time", "status"),
+    decay("decay of status, pages", "status, pages"),
+    decay("decay of consume, time", "consume"),
+    decay("decay of consume, pages", "consume, pages"),
+    decay("decay of a sweep, time", "sweep"),
+    decay("decay of a sweep, pages", "sweep, pages"),
 ];
 
 /// A bar, and how it was met.

@@ -47,9 +47,13 @@ impl Metric {
 }
 
 /// What a crash takes away.
-const NOT_DURABLE: [&str; 2] = ["advisory lock", "Redis, fsync every second"];
+const NOT_DURABLE: [&str; 3] = [
+    "advisory lock",
+    "softlock, synchronous_commit = off",
+    "Redis, fsync every second",
+];
 
-pub const CHAPTERS: [Chapter; 7] = [
+pub const CHAPTERS: [Chapter; 11] = [
     Chapter {
         workload: "uncontended",
         title: "1. Uncontended acquire and release",
@@ -109,12 +113,15 @@ pub const CHAPTERS: [Chapter; 7] = [
         workload: "sweep",
         title: "5. Sweep beside live traffic",
         text: "Lapsed locks are deleted among 100 thousand live ones, while 4 connections take and free 200 times \
-               a second each: softlock's sweep in batches, and one plain DELETE.",
+               a second each: softlock's sweep in batches, and one plain DELETE. And as many lapsed holds in a shop's own table that is \
+               adopted are cleared, by the sweep and by one plain UPDATE.",
         metrics: &[
             metric("rows", "Rows deleted per second").compared_to("softlock"),
             metric("p99", "p99 of acquire, ms")
                 .compared_to("softlock")
                 .drawn("sweep.svg"),
+            metric("adopted", "Rows of an adopted table cleared per second")
+                .compared_to("softlock"),
         ],
     },
     Chapter {
@@ -130,9 +137,64 @@ pub const CHAPTERS: [Chapter; 7] = [
         ],
     },
     Chapter {
+        workload: "decay",
+        title: "7. Decay: one key taken, freed and renewed ever more often, under an old snapshot",
+        text: "While a transaction of hours ago keeps vacuum from cleaning up: at the start, and after so many pairs of take and free and a \
+               fifth as many renewals of the key. The others would take hours to get as far as softlock. The sweep finds a single lock, at the start and after so many have \
+               lapsed and been swept. Pages are those of the server's cache that a call touches, each time it does.",
+        metrics: &[
+            metric("take and free", "Take and free, µs")
+                .compared_to("softlock")
+                .drawn("decay.svg"),
+            metric("take and free, pages", "Take and free, pages"),
+            metric("renewal", "Renewal, µs").compared_to("softlock"),
+            metric("renewal, pages", "Renewal, pages"),
+            metric("refusal", "Refusal, µs").compared_to("softlock"),
+            metric("refusal, pages", "Refusal, pages"),
+            metric("status", "Status, µs").compared_to("softlock"),
+            metric("status, pages", "Status, pages"),
+            metric("consume", "Consume, µs").compared_to("softlock"),
+            metric("consume, pages", "Consume, pages"),
+            metric("sweep", "Sweep, ms"),
+            metric("sweep, pages", "Sweep, pages"),
+        ],
+    },
+    Chapter {
+        workload: "large carts",
+        title: "8. Single grants beside large carts",
+        text: "4 connections take and free single keys 200 times a second each, while one client takes and frees carts of 1000 other keys all the time; \
+               and the same while it writes carts by hand to another table.",
+        metrics: &[
+            metric("p99", "p99 of acquire, ms"),
+            metric("carts", "Carts of 1000 per second"),
+        ],
+    },
+    Chapter {
         workload: "instructions",
-        title: "7. Instructions on the server per call",
+        title: "9. Instructions on the server per call",
         text: "Counted by callgrind in a server of one process; they can be repeated where times can't.",
-        metrics: &[metric("instructions", "Instructions per call").compared_to("softlock")],
+        metrics: &[
+            metric("instructions", "Instructions per call").compared_to("softlock"),
+            metric("statistics", "Of these, for pg_stat_softlock"),
+            metric("units", "A unit, beside so many holders"),
+            metric("policies", "Of a call, for looking up its kind's policy"),
+        ],
+    },
+    Chapter {
+        workload: "events",
+        title: "10. Events and history",
+        text: "16 connections take keys of their own as fast as they can, then free them, while so many others listen, on the same machine; \
+               with softlock.notify and softlock.history at their settings. A grant is told with `all`, a release with `ends`, too.",
+        metrics: &[
+            metric("acquire", "Granted acquires per second").compared_to("softlock"),
+            metric("release", "Releases per second").compared_to("softlock"),
+        ],
+    },
+    Chapter {
+        workload: "units",
+        title: "11. Units: many take of the same",
+        text: "64 connections take one unit at a time as fast as they can, each time for another holder: of one resource of which there are \
+               1,000,000, and of a resource each.",
+        metrics: &[metric("grants", "Units granted per second").compared_to("one resource")],
     },
 ];

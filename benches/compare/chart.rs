@@ -23,7 +23,7 @@ const LINE: i32 = 17;
 const GROUP_FILLED: f64 = 0.85;
 const BAR_FILLED: f64 = 0.92;
 /// Colours that people tell apart who see few of them.
-const COLOURS: [RGBColor; 8] = [
+const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
     RGBColor(0, 158, 115),
@@ -32,6 +32,7 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(213, 94, 0),
     RGBColor(240, 228, 66),
     RGBColor(130, 130, 130),
+    RGBColor(0, 0, 0),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -65,6 +65,7 @@ fn facts() -> Vec<(&'static str, String)> {
                 std::env::var("BENCH_COMMIT").unwrap_or_else(|_| "unknown".into()),
             ),
         ),
+        ("softlock before", before()),
         (
             "PostgreSQL",
             ask("SELECT current_setting('server_version')"),
@@ -92,6 +93,11 @@ fn facts() -> Vec<(&'static str, String)> {
         ),
         ("settings", settings.join(", ")),
     ]
+}
+
+/// The version that is measured beside.
+fn before() -> String {
+    std::env::var("BENCH_BEFORE_IS").unwrap_or_else(|_| "not measured".into())
 }
 
 fn read_file(path: &str) -> String {

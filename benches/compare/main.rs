@@ -13,6 +13,7 @@ mod plan;
 mod report;
 mod samples;
 mod server;
+mod traffic;
 mod workloads;
 
 use std::path::Path;

@@ -1,13 +1,26 @@
--- What softlock is measured beside, on tables with its columns and indexes. Statements end in a
+-- What softlock is measured beside, on tables with the columns and indexes that the job asks for. Statements end in a
 -- semicolon and an empty line, and have none inside: a server of one process reads them, too.
 
 CREATE EXTENSION softlock;
 
-CREATE TABLE upsert_locks (LIKE softlock.locks INCLUDING INDEXES INCLUDING DEFAULTS);
+CREATE TABLE upsert_locks (
+    resource    text COLLATE "C" PRIMARY KEY,
+    owner       text COLLATE "C" NOT NULL,
+    session     text COLLATE "C",
+    token       bigint NOT NULL,
+    role        regrole NOT NULL,
+    metadata    jsonb,
+    acquired_at timestamptz NOT NULL,
+    expires_at  timestamptz NOT NULL
+);
+
+CREATE INDEX ON upsert_locks (expires_at);
+
+CREATE INDEX ON upsert_locks (owner);
 
 CREATE SEQUENCE upsert_token;
 
-CREATE TABLE plpgsql_locks (LIKE softlock.locks INCLUDING INDEXES INCLUDING DEFAULTS);
+CREATE TABLE plpgsql_locks (LIKE upsert_locks INCLUDING INDEXES);
 
 CREATE SEQUENCE plpgsql_token;
 
@@ -51,8 +64,10 @@ CREATE TABLE reservation (
     reserved_until timestamptz
 );
 
--- Churn without a client's share: every call is a transaction, and has to succeed.
-CREATE PROCEDURE churn_softlock(first integer, keys integer, pairs integer) LANGUAGE plpgsql AS $$
+-- Churn without a client's share: every call is a transaction, and has to succeed. First pairs of free and
+-- take, then renewals.
+CREATE PROCEDURE churn_softlock(first integer, keys integer, pairs integer, renewals integer DEFAULT 0)
+LANGUAGE plpgsql AS $$
 DECLARE
     k text;
 BEGIN
@@ -63,9 +78,15 @@ BEGIN
         ASSERT (softlock_acquire(k, 'anna')->'acquired')::boolean;
         COMMIT;
     END LOOP;
+    FOR i IN 1..renewals LOOP
+        k := 'kit:' || first + floor(random() * keys)::integer;
+        ASSERT (softlock_acquire(k, 'anna')->'acquired')::boolean;
+        COMMIT;
+    END LOOP;
 END $$;
 
-CREATE PROCEDURE churn_plpgsql(first integer, keys integer, pairs integer) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE churn_plpgsql(first integer, keys integer, pairs integer, renewals integer DEFAULT 0)
+LANGUAGE plpgsql AS $$
 DECLARE
     k text;
 BEGIN
@@ -73,6 +94,11 @@ BEGIN
         k := 'kit:' || first + floor(random() * keys)::integer;
         ASSERT plpgsql_release(k, 'anna');
         COMMIT;
+        ASSERT plpgsql_acquire(k, 'anna') IS NOT NULL;
+        COMMIT;
+    END LOOP;
+    FOR i IN 1..renewals LOOP
+        k := 'kit:' || first + floor(random() * keys)::integer;
         ASSERT plpgsql_acquire(k, 'anna') IS NOT NULL;
         COMMIT;
     END LOOP;

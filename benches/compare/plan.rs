@@ -16,6 +16,8 @@ pub struct Plan {
     pub lapsed: i64,
     /// Acquire and release in the churn, by each candidate.
     pub churn: i64,
+    /// How often a key has been taken and freed when its calls are measured.
+    pub wear: [i32; 3],
 }
 
 impl Plan {
@@ -40,6 +42,7 @@ impl Plan {
                 ],
                 lapsed: 50_000,
                 churn: 20_000,
+                wear: [100, 1_000, 10_000],
             }
         } else {
             Plan {
@@ -53,6 +56,7 @@ impl Plan {
                 ],
                 lapsed: 1_000_000,
                 churn: 2_000_000,
+                wear: [1_000, 10_000, 100_000],
             }
         }
     }

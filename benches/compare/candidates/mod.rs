@@ -7,11 +7,15 @@ mod redis;
 use one_statement::OneStatement;
 pub use one_statement::UPSERT_MANY;
 
-use crate::server::DATABASE;
+use crate::server::{DATABASE, Server};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Candidate {
     Softlock,
+    /// The version before.
+    Before,
+    /// With commits that don't wait for the disk.
+    Unsynced,
     Upsert,
     Plpgsql,
     Orm,
@@ -34,6 +38,8 @@ impl Candidate {
     pub fn name(self) -> &'static str {
         match self {
             Candidate::Softlock => "softlock",
+            Candidate::Before => "softlock before",
+            Candidate::Unsynced => "softlock, synchronous_commit = off",
             Candidate::Upsert => "prepared upsert",
             Candidate::Plpgsql => "PL/pgSQL upsert",
             Candidate::Orm => "ORM flow",
@@ -42,6 +48,18 @@ impl Candidate {
             Candidate::RedisEverysec => "Redis, fsync every second",
             Candidate::Select => "SELECT by primary key",
         }
+    }
+
+    /// Where it is measured.
+    pub fn server(self) -> Server {
+        match self {
+            Candidate::Before => Server::Before,
+            _ => Server::Now,
+        }
+    }
+
+    pub fn is_there(self) -> bool {
+        self.server().directory().is_some()
     }
 
     pub fn is_redis(self) -> bool {
@@ -58,12 +76,16 @@ impl Candidate {
     }
 
     pub fn connect_to(self, database: &str, owner: &str) -> Box<dyn Till> {
+        let client = || self.server().connect(database);
         match self {
-            Candidate::Softlock => Box::new(OneStatement::softlock(database, owner)),
-            Candidate::Upsert => Box::new(OneStatement::upsert(database, owner)),
-            Candidate::Plpgsql => Box::new(OneStatement::plpgsql(database, owner)),
-            Candidate::Advisory => Box::new(OneStatement::advisory(database, owner)),
-            Candidate::Select => Box::new(OneStatement::select(database, owner)),
+            Candidate::Softlock | Candidate::Before => {
+                Box::new(OneStatement::softlock(client(), owner))
+            }
+            Candidate::Unsynced => Box::new(OneStatement::unsynced_softlock(client(), owner)),
+            Candidate::Upsert => Box::new(OneStatement::upsert(client(), owner)),
+            Candidate::Plpgsql => Box::new(OneStatement::plpgsql(client(), owner)),
+            Candidate::Advisory => Box::new(OneStatement::advisory(client(), owner)),
+            Candidate::Select => Box::new(OneStatement::select(client(), owner)),
             Candidate::Orm => Box::new(orm::Flow::connect(database, owner)),
             Candidate::RedisAlways => Box::new(redis::Keys::connect("always", owner)),
             Candidate::RedisEverysec => Box::new(redis::Keys::connect("everysec", owner)),

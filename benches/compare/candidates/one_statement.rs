@@ -5,29 +5,11 @@ use postgres::{Client, Row, Statement};
 use serde_json::Value;
 
 use super::Till;
-use crate::server;
 
-/// The upsert of a row for the key, which the statement makes of what is around the columns.
-macro_rules! upsert {
-    ($before:literal, $after:literal) => {
-        concat!(
-            "INSERT INTO upsert_locks AS l (resource, owner, token, role, acquired_at, expires_at) ",
-            $before,
-            ", $2, nextval('upsert_token'), current_role::regrole, clock_timestamp(),
-                clock_timestamp() + interval '30 minutes'",
-            $after,
-            " ON CONFLICT (resource) DO UPDATE SET owner = excluded.owner, token = excluded.token,
-                acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
-              WHERE l.owner = excluded.owner OR l.expires_at <= clock_timestamp()
-              RETURNING l.token"
-        )
-    };
-}
-
-const UPSERT: &str = upsert!("VALUES ($1", ")");
+const UPSERT: &str = include_str!("../by_hand/upsert.sql");
 
 /// The upsert of many keys, `$1`, in one statement.
-pub const UPSERT_MANY: &str = upsert!("SELECT k", " FROM unnest($1::text[]) AS k");
+pub const UPSERT_MANY: &str = include_str!("../by_hand/upsert_many.sql");
 
 /// What a statement's rows say: whether it did what it was to do.
 type Succeeded = fn(&[Row]) -> bool;
@@ -42,8 +24,8 @@ pub struct OneStatement {
 }
 
 impl OneStatement {
-    pub fn softlock(database: &str, owner: &str) -> OneStatement {
-        OneStatement::prepare(database, owner, "SELECT softlock_acquire($1, $2)", |rows| {
+    pub fn softlock(client: Client, owner: &str) -> OneStatement {
+        OneStatement::prepare(client, owner, "SELECT softlock_acquire($1, $2)", |rows| {
             rows[0].get::<_, Value>(0)["acquired"] == true
         })
         .and_release("SELECT softlock_release($1, $2)", |rows| {
@@ -51,8 +33,15 @@ impl OneStatement {
         })
     }
 
-    pub fn upsert(database: &str, owner: &str) -> OneStatement {
-        OneStatement::prepare(database, owner, UPSERT, |rows| !rows.is_empty())
+    pub fn unsynced_softlock(mut client: Client, owner: &str) -> OneStatement {
+        client
+            .batch_execute("SET synchronous_commit = off")
+            .expect("anyone may set that");
+        OneStatement::softlock(client, owner)
+    }
+
+    pub fn upsert(client: Client, owner: &str) -> OneStatement {
+        OneStatement::prepare(client, owner, UPSERT, |rows| !rows.is_empty())
             .and_release(
                 "DELETE FROM upsert_locks
                  WHERE resource = $1 AND owner = $2 AND expires_at > clock_timestamp() RETURNING token",
@@ -60,28 +49,27 @@ impl OneStatement {
             )
     }
 
-    pub fn plpgsql(database: &str, owner: &str) -> OneStatement {
-        OneStatement::prepare(database, owner, "SELECT plpgsql_acquire($1, $2)", |rows| {
+    pub fn plpgsql(client: Client, owner: &str) -> OneStatement {
+        OneStatement::prepare(client, owner, "SELECT plpgsql_acquire($1, $2)", |rows| {
             rows[0].get::<_, Option<i64>>(0).is_some()
         })
         .and_release("SELECT plpgsql_release($1, $2)", |rows| rows[0].get(0))
     }
 
     /// Gone when its transaction ends, and with nobody's name on it.
-    pub fn advisory(database: &str, owner: &str) -> OneStatement {
+    pub fn advisory(client: Client, owner: &str) -> OneStatement {
         let acquire = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))";
-        OneStatement::prepare(database, owner, acquire, |rows| rows[0].get(0))
+        OneStatement::prepare(client, owner, acquire, |rows| rows[0].get(0))
     }
 
     /// Who has it: the least that a refusal has to find out. It reads what the upsert holds.
-    pub fn select(database: &str, owner: &str) -> OneStatement {
+    pub fn select(client: Client, owner: &str) -> OneStatement {
         let select = "SELECT owner, metadata, expires_at FROM upsert_locks
                       WHERE resource = $1 AND expires_at > clock_timestamp()";
-        OneStatement::prepare(database, owner, select, |rows| rows.is_empty())
+        OneStatement::prepare(client, owner, select, |rows| rows.is_empty())
     }
 
-    fn prepare(database: &str, owner: &str, acquire: &str, granted: Succeeded) -> OneStatement {
-        let mut client = server::connect(database);
+    fn prepare(mut client: Client, owner: &str, acquire: &str, granted: Succeeded) -> OneStatement {
         let acquire = client.prepare(acquire).expect("the statement is valid");
         OneStatement {
             client,

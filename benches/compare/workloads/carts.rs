@@ -16,14 +16,20 @@ enum Way {
     KeyByKey(Candidate),
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 5] = [
     Way::InOneCall(Candidate::Softlock),
+    Way::InOneCall(Candidate::Before),
     Way::KeyByKey(Candidate::Softlock),
     Way::InOneCall(Candidate::Upsert),
     Way::KeyByKey(Candidate::Upsert),
 ];
 
 impl Way {
+    fn is_there(self) -> bool {
+        let (Way::InOneCall(candidate) | Way::KeyByKey(candidate)) = self;
+        candidate.is_there()
+    }
+
     fn name(self) -> String {
         match self {
             Way::InOneCall(candidate) => format!("{}, one call", candidate.name()),
@@ -43,14 +49,15 @@ impl Way {
 }
 
 /// Takes all of the keys, on a connection of its own.
-type Take = Box<dyn FnMut(&[String]) + Send>;
+pub type Take = Box<dyn FnMut(&[String]) + Send>;
 
-fn in_one_call(candidate: Candidate, owner: &str) -> Take {
-    let mut client = server::connect(server::DATABASE);
+/// All of the keys at once.
+pub fn in_one_call(candidate: Candidate, owner: &str) -> Take {
+    let mut client = candidate.server().connect(server::DATABASE);
     let owner = owner.to_owned();
     let statement = match candidate {
-        Candidate::Softlock => "SELECT softlock_acquire_many($1, $2)",
-        _ => UPSERT_MANY,
+        Candidate::Upsert => UPSERT_MANY,
+        _ => "SELECT softlock_acquire_many($1, $2)",
     };
     let statement = client.prepare(statement).expect("the statement is valid");
     Box::new(move |keys| {
@@ -58,8 +65,8 @@ fn in_one_call(candidate: Candidate, owner: &str) -> Take {
             .query(&statement, &[&keys, &owner])
             .expect("the statement succeeds");
         assert!(match candidate {
-            Candidate::Softlock => rows[0].get::<_, Value>(0)["acquired"] == true,
-            _ => rows.len() == keys.len(),
+            Candidate::Upsert => rows.len() == keys.len(),
+            _ => rows[0].get::<_, Value>(0)["acquired"] == true,
         });
     })
 }
@@ -68,7 +75,7 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
     for count in [1, 16] {
         for size in [1, 10, 100] {
             for round in plan.rounds() {
-                for way in WAYS {
+                for way in WAYS.into_iter().filter(|way| way.is_there()) {
                     let keys = slice(way, count, size, plan);
                     let case = format!("{size} × {}", connections(count));
                     out.note("keys", &case, &way.name(), round, keys);

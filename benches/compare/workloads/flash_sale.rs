@@ -7,8 +7,9 @@ use crate::plan::Plan;
 use crate::samples::Recorder;
 use crate::server;
 
-const CANDIDATES: [Candidate; 8] = [
+const CANDIDATES: [Candidate; 9] = [
     Candidate::Softlock,
+    Candidate::Before,
     Candidate::Select,
     Candidate::Upsert,
     Candidate::Plpgsql,
@@ -33,12 +34,14 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             .execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", &[key])
             .expect("the advisory lock is free");
     }
-    for candidate in CANDIDATES.into_iter().filter(|c| c.holds()) {
+    let candidates = || CANDIDATES.into_iter().filter(|c| c.is_there());
+    for candidate in candidates().filter(|c| c.holds()) {
         let mut holder = candidate.connect("holder");
         assert!(keys.iter().all(|key| holder.acquire(key)));
     }
     for round in plan.rounds() {
-        for candidate in CANDIDATES {
+        for candidate in candidates() {
+            let mut admin = candidate.server().connect(server::DATABASE);
             let mut tills = candidate.connect_many(server::DATABASE, CONNECTIONS);
             let before = written(&mut admin);
             let done = together(&mut tills, |number, till, _| {

@@ -11,10 +11,11 @@ use crate::candidates::Candidate;
 use crate::load::{as_many_as, take_and_free, together};
 use crate::plan::Plan;
 use crate::samples::Recorder;
-use crate::server;
+use crate::server::{self, Server};
 
-const CANDIDATES: [(Candidate, &str); 2] = [
+const CANDIDATES: [(Candidate, &str); 3] = [
     (Candidate::Softlock, "softlock.locks"),
+    (Candidate::Before, "softlock.locks"),
     (Candidate::Upsert, "upsert_locks"),
 ];
 const CONNECTIONS: usize = 16;
@@ -26,15 +27,22 @@ const PAGES: [(&str, Page); 2] = [("status", neighbours), ("status, scattered", 
 const MOST: u64 = 10_000;
 
 pub fn run(plan: &Plan, out: &mut Recorder) {
+    let fewest = plan.growth[0].1;
     let databases = plan.growth.map(|(name, size)| {
         eprintln!("   loading {size} locks");
         let database = format!("growth_{size}");
-        create(&database, size);
+        for server in Server::all().filter(|s| is_measured(*s, size, fewest)) {
+            create(server, &database, size);
+        }
         (name, size, database)
     });
     for round in plan.rounds() {
         for (candidate, _) in CANDIDATES {
             for (case, size, database) in &databases {
+                let server = candidate.server();
+                if !candidate.is_there() || !is_measured(server, *size, fewest) {
+                    continue;
+                }
                 let mut note =
                     |metric, value| out.note(metric, case, candidate.name(), round, value);
                 let mut tills = candidate.connect_many(database, CONNECTIONS);
@@ -51,28 +59,37 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             }
         }
     }
-    for (_, _, database) in databases {
-        server::connect(server::DATABASE)
-            .batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)"))
-            .expect("nobody needs the database any more");
+    for (_, size, database) in databases {
+        for server in Server::all().filter(|s| is_measured(*s, size, fewest)) {
+            server
+                .connect(server::DATABASE)
+                .batch_execute(&format!("DROP DATABASE {database} WITH (FORCE)"))
+                .expect("nobody needs the database any more");
+        }
     }
 }
 
+/// The version before takes part beside the fewest locks only.
+fn is_measured(server: Server, size: i64, fewest: i64) -> bool {
+    server == Server::Now || size == fewest
+}
+
 /// Locks on the even numbers; the odd ones in between stay free.
-fn create(database: &str, size: i64) {
-    server::connect(server::DATABASE)
+fn create(server: Server, database: &str, size: i64) {
+    server
+        .connect(server::DATABASE)
         .batch_execute(&format!("CREATE DATABASE {database}"))
         .expect("a superuser may create a database");
-    server::set_up(database);
+    server.set_up(database);
     thread::scope(|scope| {
-        for (_, table) in CANDIDATES {
+        for (_, table) in CANDIDATES.into_iter().filter(|(c, _)| c.server() == server) {
             scope.spawn(move || {
-                let mut client = server::connect(database);
+                let mut client = server.connect(database);
                 server::load(&mut client, table, 0, 2, size, "12 hours");
             });
         }
     });
-    server::settle(database);
+    server.settle(database);
 }
 
 /// Free keys of one connection's own, in no order, each once, and others in each round.
@@ -106,18 +123,12 @@ fn scattered(random: &mut Rng, kits: i64) -> Vec<String> {
 /// Calls per second that ask about a page of kits, half of them held.
 fn look(candidate: Candidate, database: &str, size: i64, page: Page, time: Duration) -> f64 {
     let status = match candidate {
-        Candidate::Softlock => "SELECT * FROM softlock_status($1, $2)",
-        _ => {
-            "SELECT r.resource, l.owner IS NOT NULL, l.owner = $2, l.owner, l.session, l.metadata,
-                 l.acquired_at, l.expires_at, l.expires_at - clock_timestamp()
-             FROM unnest($1::text[]) WITH ORDINALITY AS r(resource, n)
-             LEFT JOIN upsert_locks AS l ON l.resource = r.resource AND l.expires_at > clock_timestamp()
-             ORDER BY r.n"
-        }
+        Candidate::Upsert => include_str!("../by_hand/status.sql"),
+        _ => "SELECT * FROM softlock_status($1, $2)",
     };
     let mut readers: Vec<(Client, Statement)> = (0..CONNECTIONS)
         .map(|_| {
-            let mut client = server::connect(database);
+            let mut client = candidate.server().connect(database);
             let statement = client.prepare(status).expect("the statement is valid");
             (client, statement)
         })

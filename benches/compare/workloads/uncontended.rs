@@ -5,15 +5,17 @@ use crate::candidates::Candidate;
 use crate::load::take_and_free;
 use crate::plan::Plan;
 use crate::samples::Recorder;
-use crate::server;
+use crate::server::{self, Server};
 
-const CANDIDATES: [Candidate; 7] = [
+const CANDIDATES: [Candidate; 9] = [
     Candidate::Softlock,
+    Candidate::Before,
     Candidate::Upsert,
     Candidate::Plpgsql,
     Candidate::Orm,
     Candidate::Advisory,
     Candidate::RedisAlways,
+    Candidate::Unsynced,
     Candidate::RedisEverysec,
 ];
 
@@ -26,10 +28,10 @@ pub fn run(plan: &Plan, out: &mut Recorder) {
             "INSERT INTO reservation (kit) SELECT 'kit:' || n FROM generate_series(0, {KEYS} - 1) AS n"
         ))
         .expect("the application's rows are written");
-    server::settle(server::DATABASE);
+    Server::Now.settle(server::DATABASE);
     for count in [1, 4, 16, 64] {
         for round in plan.rounds() {
-            for candidate in CANDIDATES {
+            for candidate in CANDIDATES.into_iter().filter(|c| c.is_there()) {
                 let mut tills = candidate.connect_many(server::DATABASE, count);
                 let share = KEYS / count;
                 let keys = |number| {
