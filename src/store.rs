@@ -155,11 +155,11 @@ impl Store {
         Ok(Written::Done)
     }
 
-    /// Writes a live lock anew over the version that was seen, without waiting.
+    /// Writes a live lock anew over the version that was seen, without waiting; not one that has lapsed since.
     pub fn update(&self, resource: &Resource, seen: &Lock, lock: &Lock) -> Result<Written, Error> {
         let writer = self.writer()?;
         queue::note_write(resource.as_bytes());
-        let written = writer.replace(&self.probe, resource.as_bytes(), seen.place(), lock);
+        let written = writer.replace(&self.probe, resource, seen, lock)?;
         if written == Written::Done && lock.units < seen.units {
             let fewer = seen.units - lock.units;
             ledger::note_end(resource.as_bytes(), fewer, seen.expires_at);

@@ -9,11 +9,13 @@ use std::cell::Cell;
 use pgrx::pg_sys;
 use pgrx::pg_sys::TM_Result::{self, TM_Ok};
 
+use super::Timestamp;
 use super::probe::Probe;
 use super::relations::{self, Patience};
 use super::row::{self, Place};
 use crate::error::Error;
 use crate::lock::Lock;
+use crate::names::Resource;
 
 /// The lock rows, open for writing within one call.
 pub struct Writer {
@@ -110,23 +112,41 @@ impl Writer {
         }
     }
 
-    /// Writes `lock` over the version `seen`, without waiting.
-    pub fn replace(&self, probe: &Probe, resource: &[u8], seen: Place, lock: &Lock) -> Written {
-        self.fill(resource, lock);
+    /// Writes `lock` over the live lock `seen`, without waiting. One that lapses before its row shows that it
+    /// is being written must not come back: who takes units beside it counts it as gone from then on, and
+    /// touches no row of its.
+    pub fn replace(
+        &self,
+        probe: &Probe,
+        resource: &Resource,
+        seen: &Lock,
+        lock: &Lock,
+    ) -> Result<Written, Error> {
+        let place = seen.place();
+        let lapses_soon = !seen.is_live(Timestamp::now().plus_micros(SOON));
         // A write draws a transaction id even in vain, a lock does not; so what somebody has touched is
         // locked first, and what this transaction has locked is written with leave to wait.
-        if !seen.untouched {
-            let locked = self.lock(probe, seen, KEY_WRITE, Wait::No);
+        let lock_first = lapses_soon || !place.untouched;
+        if lock_first {
+            let locked = self.lock(probe, place, KEY_WRITE, Wait::No);
             if locked != Written::Done {
-                return locked;
+                return Ok(locked);
+            }
+            if !seen.is_live(Timestamp::now()) {
+                return Ok(Written::Gone);
             }
         }
-        let (result, which) = self.update(probe, seen, !seen.untouched);
+        self.fill(resource.as_bytes(), lock);
+        let (result, which) = self.update(probe, place, lock_first);
         if result == TM_Ok {
+            if !lock_first && !seen.is_live(Timestamp::now()) {
+                let resource = resource.as_text().clone();
+                return Err(Error::Serialization { resource });
+            }
             // SAFETY: the update has left the row's new place in the slot.
             unsafe { self.index(which, true) };
         }
-        result.into()
+        Ok(result.into())
     }
 
     /// Updates the version at `place` to what is in the slot.
@@ -335,6 +355,10 @@ pub(super) unsafe fn index(
     #[cfg(feature = "pg13")]
     let _ = is_newer_version;
 }
+
+/// What lapses within so many microseconds is locked before it is written. No process pauses for longer
+/// between two steps, and if one does its write fails.
+const SOON: i64 = 5_000_000;
 
 /// Every write changes the version, a column of the primary key.
 const KEY_WRITE: pg_sys::LockTupleMode::Type = pg_sys::LockTupleMode::LockTupleExclusive;

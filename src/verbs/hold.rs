@@ -4,6 +4,7 @@
 //! another transaction is writing it (the holder's own in another connection, or a sweep that found it
 //! lapsed) they wait for that one, as an UPDATE would, and look again.
 
+use super::quota;
 use crate::error::Error;
 use crate::journal::{self, Change, Event};
 use crate::lock::{Caller, Lock, Refusal, verify};
@@ -113,7 +114,8 @@ pub fn prolong<E>(
     loop {
         let version = store.draw(seen.version)?;
         let (lock, capped) = seen.renewed(terms, Timestamp::now(), version);
-        match store.update(resource, &seen, &lock)? {
+        let update = || store.update(resource, &seen, &lock);
+        match quota::uncounted(&seen, resource, terms.max_per_owner, update)? {
             Written::Done => {
                 journal::note(&Change::kept(Event::Renewed, resource, &seen, &lock))?;
                 return Ok(Ok((lock, capped)));

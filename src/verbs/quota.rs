@@ -7,11 +7,12 @@ use std::collections::HashMap;
 
 use crate::ask::Ask;
 use crate::error::Error;
+use crate::lock::Lock;
 use crate::names::{Owner, Resource};
 use crate::pg::mutex::{self, InsideOther};
 use crate::pg::{Timestamp, hash};
 use crate::store::Store;
-use crate::text::text;
+use crate::text::{Text, text};
 
 /// An owner has as many locks of a kind as it may have.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,24 @@ impl Wanted {
     }
 }
 
+/// Waits for whoever decides about the owner's locks of the resource's kind.
+fn alone(owner: &Text, resource: &Resource) -> InsideOther {
+    let name = text![resource.kind(), ":", owner];
+    mutex::enter(mutex::Kind::Owner, hash(&name))
+}
+
+/// Runs what prolongs a lock. Where there is a limit, nobody counts the owner's locks meanwhile: one that is
+/// about to lapse would be counted as gone, and then come back.
+pub fn uncounted<R>(
+    lock: &Lock,
+    resource: &Resource,
+    limit: Option<i32>,
+    prolong: impl FnOnce() -> R,
+) -> R {
+    let _inside = limit.map(|_| alone(&lock.owner, resource));
+    prolong()
+}
+
 /// The limit to an owner's locks of a kind, inside its mutex; given back when dropped.
 pub struct Limit<'a> {
     store: &'a Store,
@@ -68,10 +87,7 @@ impl<'a> Limit<'a> {
         limit: Option<i32>,
         taken: impl Iterator<Item = &'b Resource>,
     ) -> Self {
-        let inside = limit.map(|_| {
-            let name = text![resource.kind(), ":", owner.as_text()];
-            mutex::enter(mutex::Kind::Owner, hash(&name))
-        });
+        let inside = limit.map(|_| alone(owner.as_text(), resource));
         let taken = match limit {
             Some(_) => taken
                 .filter(|other| other.kind() == resource.kind())

@@ -226,6 +226,11 @@ impl HandOver<'_> {
             return Ok(Ok((deleted, lock.clone())));
         }
         let t = Timestamp::now();
+        if !lock.is_live(t) {
+            // Others may have its units already.
+            settle(promise, false);
+            return Ok(Ok((Written::Gone, lock.clone())));
+        }
         let version = self.store.draw(units::newest(&holds).max(lock.version))?;
         let mut after = self.handed(lock, version);
         let written = match units::own(&holds, |own| to.holds(own), t) {
