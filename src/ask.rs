@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::lock::Claim;
 use crate::names::{Resource, positive};
-use crate::policy::{Terms, terms};
+use crate::policy::{Known, Terms, terms};
 
 /// So many units of a resource that has so many, on these terms.
 #[derive(Debug, Clone)]
@@ -22,11 +22,12 @@ impl Ask {
         units: i32,
         capacity: i32,
         claim: &Claim,
+        policies: &Known,
     ) -> Result<Self, Error> {
         Ok(Ask {
             units: positive("units", units)?,
             capacity: positive("capacity", capacity)?,
-            terms: terms(&resource, claim.ttl)?,
+            terms: terms(policies, &resource, claim.ttl)?,
             resource,
         })
     }

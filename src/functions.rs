@@ -22,6 +22,7 @@ use crate::lock::{Caller, Claim};
 use crate::names::{self, Metadata, Owner, Reason, Resource, Session, Ttl};
 use crate::pg::trigger::Firing;
 use crate::pg::{self, Answer, Raw, RawArray, RawJsonb, RawText, Rows, text_datum};
+use crate::policy::Known;
 use crate::settings;
 use crate::verbs::status::Status;
 use crate::verbs::{
@@ -65,7 +66,7 @@ fn softlock_acquire_v2(
         let capacity = capacity.ok_or(Error::Null {
             argument: "capacity",
         })?;
-        let ask = Ask::new(resource, units, capacity, &claim)?;
+        let ask = Ask::new(resource, units, capacity, &claim, &Known::now()?)?;
         let wait = names::wait(wait)?;
         if !wait.is_zero() && pg::uses_transaction_snapshot() {
             return Err(Error::WaitIsolation);
@@ -101,10 +102,11 @@ fn softlock_acquire_many_v2(
         let units = cart.numbers("units", units)?;
         let capacities = cart.numbers("capacities", capacities)?;
         let number = |of: &Option<Vec<i32>>, at: usize| of.as_ref().map_or(1, |of| of[at]);
+        let policies = Known::now()?;
         let asks = cart.sorted().iter().enumerate();
         let asks = asks.map(|(at, resource)| {
             let (units, capacity) = (number(&units, at), number(&capacities, at));
-            Ask::new(resource.clone(), units, capacity, &claim)
+            Ask::new(resource.clone(), units, capacity, &claim, &policies)
         });
         let asks = asks.collect::<Result<Vec<_>, _>>()?;
         require_writable("softlock_acquire_many")?;

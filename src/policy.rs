@@ -55,8 +55,8 @@ thread_local! {
 const SECOND: i64 = 1_000_000;
 
 /// The terms for a resource, with the time to live that was given, if one was.
-pub fn terms(resource: &Resource, ttl: Option<Ttl>) -> Result<Terms, Error> {
-    let policy = of_kind(resource.kind())?;
+pub fn terms(known: &Known, resource: &Resource, ttl: Option<Ttl>) -> Result<Terms, Error> {
+    let policy = known.of_kind(resource.kind());
     let (max_ttl, source) = match policy.max_ttl {
         Some(max_ttl) => (max_ttl, "softlock.policies"),
         None => (
@@ -88,31 +88,41 @@ pub fn terms(resource: &Resource, ttl: Option<Ttl>) -> Result<Terms, Error> {
 
 /// How many locks of its kind an owner may have; `None` for any number.
 pub fn max_per_owner(resource: &Resource) -> Result<Option<i32>, Error> {
-    Ok(of_kind(resource.kind())?.max_per_owner)
+    Ok(Known::now()?.of_kind(resource.kind()).max_per_owner)
 }
 
-/// The policy of a kind; without one, everything is left to the settings. `make bench` counts what is spent
-/// in here.
-#[inline(never)]
-fn of_kind(kind: &[u8]) -> Result<Policy, Error> {
-    KNOWN.with_borrow_mut(|(state, known)| {
-        let now = policies::state();
-        if *state != Some(now) {
-            // Where the table is locked, what was known stands: who has it has not committed.
-            match policies::read() {
-                Ok(rows) => {
-                    *known = rows;
-                    *state = Some(now);
+/// The policies as they were when a call began. `make bench` counts what is spent in its functions.
+pub struct Known(());
+
+impl Known {
+    /// Hears of what has been committed.
+    #[inline(never)]
+    pub fn now() -> Result<Known, Error> {
+        KNOWN.with_borrow_mut(|(state, policies)| {
+            let now = policies::state();
+            if *state != Some(now) {
+                // Where the table is locked, what was known stands: who has it has not committed.
+                match policies::read() {
+                    Ok(rows) => {
+                        *policies = rows;
+                        *state = Some(now);
+                    }
+                    Err(Error::TableLocked) if state.is_some() => (),
+                    Err(error) => return Err(error),
                 }
-                Err(Error::TableLocked) if state.is_some() => (),
-                Err(error) => return Err(error),
             }
-        }
-        Ok(match known.is_empty() {
-            true => Policy::default(),
-            false => known.get(kind).copied().unwrap_or_default(),
+            Ok(Known(()))
         })
-    })
+    }
+
+    /// The policy of a kind; without one, everything is left to the settings.
+    #[inline(never)]
+    fn of_kind(&self, kind: &[u8]) -> Policy {
+        KNOWN.with_borrow(|(_, policies)| match policies.is_empty() {
+            true => Policy::default(),
+            false => policies.get(kind).copied().unwrap_or_default(),
+        })
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::lock::Caller;
 use crate::names::{self, Owner, Prefix, Reason, Session, Ttl};
 use crate::pg::trigger::Firing;
 use crate::pg::{self, Answer, Raw, RawArray, RawJsonb, RawText};
+use crate::policy::Known;
 use crate::verbs::break_all::{self, Filter};
 use crate::verbs::{acquire_any, renew_all, transfer};
 
@@ -36,8 +37,9 @@ fn softlock_acquire_any_v2(
         let cart = Cart::parse(resources, None)?;
         let claim = claim(owner, ttl, session, metadata)?;
         let count = names::positive("count", count.ok_or(Error::Null { argument: "count" })?)?;
+        let policies = Known::now()?;
         let asks = cart.sorted().iter();
-        let asks = asks.map(|resource| Ask::new(resource.clone(), 1, 1, &claim));
+        let asks = asks.map(|resource| Ask::new(resource.clone(), 1, 1, &claim, &policies));
         let asks = asks.collect::<Result<Vec<_>, _>>()?;
         require_writable("softlock_acquire_any")?;
         acquire_any::acquire_any(&cart, &asks, count as usize, &claim)

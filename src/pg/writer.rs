@@ -314,8 +314,8 @@ pub(super) unsafe fn index(
 ) {
     let mut values = [pg_sys::Datum::from(0); pg_sys::INDEX_MAX_KEYS as usize];
     let mut nulls = [false; pg_sys::INDEX_MAX_KEYS as usize];
-    // SAFETY: the arrays have room for the columns of any index; without expressions and predicates
-    // (see `altered`) an executor's state is not asked for.
+    // SAFETY: the arrays have room for the columns of any index, of which each is one of the table's, as there
+    // are no expressions and predicates (see `altered`).
     unsafe {
         for at in 0..(*indexes).ri_NumIndices as usize {
             let index = *(*indexes).ri_IndexRelationDescs.add(at);
@@ -329,13 +329,13 @@ pub(super) unsafe fn index(
             if !wanted || !(*info).ii_ReadyForInserts {
                 continue;
             }
-            pg_sys::FormIndexDatum(
-                info,
-                slot,
-                std::ptr::null_mut(),
-                values.as_mut_ptr(),
-                nulls.as_mut_ptr(),
-            );
+            let info = &mut *info;
+            let columns = info.ii_IndexAttrNumbers.iter();
+            for (at, &column) in columns.take(info.ii_NumIndexAttrs as usize).enumerate() {
+                let column = column as usize - 1;
+                values[at] = *(*slot).tts_values.add(column);
+                nulls[at] = *(*slot).tts_isnull.add(column);
+            }
             pg_sys::index_insert(
                 index,
                 values.as_mut_ptr(),

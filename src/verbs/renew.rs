@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::lock::Caller;
 use crate::names::{Resource, Ttl};
 use crate::pg::Json;
-use crate::policy::terms;
+use crate::policy::{Known, terms};
 use crate::store::{Patience, Store};
 
 /// Prolongs the caller's live lock to `ttl` from now, never shortening it.
@@ -16,7 +16,7 @@ pub fn renew(
     ttl: Option<Ttl>,
     token: Option<i64>,
 ) -> Result<Json, Error> {
-    let terms = terms(resource, ttl)?;
+    let terms = terms(&Known::now()?, resource, ttl)?;
     Store::with(Patience::Little, |store| {
         let look = || hold::look(store, resource, caller, token.as_slice());
         let prolonged = match look() {

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::lock::Caller;
 use crate::names::{Session, Ttl};
 use crate::pg::{Json, Timestamp};
-use crate::policy::terms;
+use crate::policy::{Known, terms};
 use crate::store::{Patience, Store};
 
 /// What became of a lock that is not prolonged.
@@ -24,6 +24,7 @@ pub fn renew_all(
 ) -> Result<Json, Error> {
     let mut prolonged = Vec::new();
     let mut lapsed = Vec::new();
+    let policies = Known::now()?;
     Store::with(Patience::Little, |store| {
         for (resource, mut lock) in hold::all(store, caller, session, Timestamp::EARLIEST)? {
             if !lock.is_live(Timestamp::now()) {
@@ -31,7 +32,7 @@ pub fn renew_all(
                 continue;
             }
             lock.metadata = store.metadata(&lock);
-            let terms = terms(&resource, ttl)?;
+            let terms = terms(&policies, &resource, ttl)?;
             let look = || match hold::seen(store, &resource, caller) {
                 Some(lock) if !hold::is_meant(&lock, caller, session) => Err(Lost::Gone),
                 Some(lock) if lock.is_live(Timestamp::now()) => Ok(lock),
