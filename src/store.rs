@@ -226,14 +226,15 @@ impl Store {
         let writer = self.writer()?;
         let mut lapsed = Lapsed::default();
         let mut told = Ok(());
+        queue::note_writes();
         let visit = |row: &Row| {
             if writer.delete(&self.probe, row.place(), Wait::No) != Written::Done {
                 lapsed.left.get_or_insert(row.expires_at());
                 return true;
             }
-            let resource = row.resource();
-            queue::note_write(resource.as_bytes());
-            ledger::note_end(resource.as_bytes(), row.units(), row.expires_at());
+            if ledger::is_used() {
+                ledger::note_end(row.resource().as_bytes(), row.units(), row.expires_at());
+            }
             lapsed.count += 1;
             told = deleted(row);
             if lapsed.listed.len() < max_listed {

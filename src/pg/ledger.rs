@@ -112,15 +112,25 @@ pub fn is_ahead(hash: u64) -> bool {
     stripe.has_accounts.load(Relaxed) && stripe.accounts.iter().any(in_flight)
 }
 
+/// Whether there has been any account since the server started. Where there are no units there is none, and
+/// nothing to be told of.
+pub fn is_used() -> bool {
+    shared::memory().is_some_and(|memory| memory.last_count.load(Relaxed) != 0)
+}
+
+/// The resource's stripe, if any of its resources has an account.
+fn stripe_with_accounts(resource: &[u8]) -> Option<(&'static Memory, usize)> {
+    let memory = shared::memory().filter(|_| is_used())?;
+    let stripe = shared::stripe_of(heavy::hash(resource));
+    let has_accounts = memory.stripes[stripe].has_accounts.load(Relaxed);
+    has_accounts.then_some((memory, stripe))
+}
+
 /// To be told of a grant outside of the ledger, under the stripe's lock.
 pub fn note_grant(resource: &[u8], units: i32) {
-    let Some(memory) = shared::memory() else {
+    let Some((memory, stripe)) = stripe_with_accounts(resource) else {
         return;
     };
-    let stripe = shared::stripe_of(heavy::hash(resource));
-    if !memory.stripes[stripe].has_accounts.load(Relaxed) {
-        return;
-    }
     let (name, units) = (Name::of(resource), i64::from(units));
     if let Some(account) = memory.stripes[stripe].account(name) {
         account.units.fetch_add(units, Relaxed);
@@ -131,13 +141,9 @@ pub fn note_grant(resource: &[u8], units: i32) {
 
 /// To be told when a lock, or a part of its units, has been ended in this transaction.
 pub fn note_end(resource: &[u8], units: i32, expires_at: Timestamp) {
-    let Some(memory) = shared::memory() else {
+    let Some((memory, stripe)) = stripe_with_accounts(resource) else {
         return;
     };
-    let stripe = shared::stripe_of(heavy::hash(resource));
-    if !memory.stripes[stripe].has_accounts.load(Relaxed) {
-        return;
-    }
     let name = Name::of(resource);
     let counted = locked(memory, stripe, LWLockMode::LW_SHARED, |stripe| {
         let account = stripe.account(name)?;

@@ -27,9 +27,16 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(1);
 const MOST: usize = 4096;
 
 thread_local! {
-    /// What this transaction has written, by hash.
-    static WRITTEN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static WRITTEN: RefCell<Written> = const { RefCell::new(Written { hashes: Vec::new(), are_many: false }) };
     static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What this transaction has written.
+struct Written {
+    /// The resources, by hash.
+    hashes: Vec<u64>,
+    /// There are others besides, so that everybody is to be woken.
+    are_many: bool,
 }
 
 /// A place in the line; given up when dropped.
@@ -112,11 +119,16 @@ pub fn note_write(resource: &[u8]) {
         return;
     }
     register();
-    WRITTEN.with_borrow_mut(|written| {
-        if written.len() <= MOST {
-            written.push(heavy::hash(resource));
-        }
+    WRITTEN.with_borrow_mut(|written| match written.hashes.len() < MOST {
+        true => written.hashes.push(heavy::hash(resource)),
+        false => written.are_many = true,
     });
+}
+
+/// The same for all that one will write: everybody is woken.
+pub fn note_writes() {
+    register();
+    WRITTEN.with_borrow_mut(|written| written.are_many = true);
 }
 
 fn stripe(memory: &'static Memory, hash: u64) -> &'static Stripe {
@@ -151,12 +163,10 @@ fn leave(memory: &'static Memory, hash: u64, slot: Option<usize>) {
     stripe(memory, hash).waiters.fetch_sub(1, SeqCst);
 }
 
-fn wake(memory: &'static Memory, written: &[u64]) {
-    let is_meant = |hash: u64| written.len() > MOST || written.contains(&hash);
-    if !written
-        .iter()
-        .any(|&hash| stripe(memory, hash).waiters.load(SeqCst) > 0)
-    {
+fn wake(memory: &'static Memory, written: &Written) {
+    let is_meant = |hash: u64| written.are_many || written.hashes.contains(&hash);
+    let is_awaited = |&hash: &u64| stripe(memory, hash).waiters.load(SeqCst) > 0;
+    if !written.are_many && !written.hashes.iter().any(is_awaited) {
         return;
     }
     for sleeper in &memory.sleepers {
@@ -188,8 +198,9 @@ unsafe extern "C-unwind" fn at_end(event: XactEvent::Type, _: *mut c_void) {
     {
         WRITTEN.with_borrow_mut(|written| {
             wake(memory, written);
-            written.clear();
-            written.shrink_to(64);
+            written.hashes.clear();
+            written.hashes.shrink_to(64);
+            written.are_many = false;
         });
     }
 }
