@@ -35,8 +35,7 @@ thread_local! {
 
 /// The system's clock.
 pub fn unix_micros() -> i64 {
-    // SAFETY: reads the system's clock.
-    unsafe { pg_sys::GetCurrentTimestamp() + POSTGRES_EPOCH }
+    Timestamp::now().raw() + POSTGRES_EPOCH
 }
 
 /// A number larger than all drawn before, than `above`, and not smaller than the time.
