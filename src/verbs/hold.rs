@@ -111,6 +111,7 @@ pub fn prolong<E>(
     terms: &Terms,
     look: impl Fn() -> Result<Lock, E>,
 ) -> Result<Result<(Lock, bool), E>, Error> {
+    store.prepare_to_write()?;
     loop {
         let version = store.draw(seen.version)?;
         let (lock, capped) = seen.renewed(terms, Timestamp::now(), version);
