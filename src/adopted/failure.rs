@@ -34,7 +34,8 @@ pub fn note(adopted: &Adopted, failure: &Failure) -> Result<Text, Error> {
     Ok(said)
 }
 
-/// Says that a streak has ended.
+/// Says that a streak has ended, once that is committed.
 pub fn end(adopted: &Adopted) {
-    Report::line(text!["softlock sweeps table ", adopted.name, " again"]).emit(Level::Log);
+    let line = text!["softlock sweeps table ", adopted.name, " again"];
+    pg::at_commit::log((Level::Log, Report::line(line)));
 }
