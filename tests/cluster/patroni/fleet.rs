@@ -178,8 +178,8 @@ postgresql:
         }
     }
 
-    /// Restarts Patroni, while PostgreSQL goes on.
-    fn restart_patroni(&self) {
+    /// Restarts Patroni, also one that hangs, while PostgreSQL goes on.
+    pub fn restart_patroni(&self) {
         signal("-KILL", &Vec::from_iter(self.patroni_pid()));
         if let Some(mut patroni) = self.patroni.lock().unwrap().take() {
             let _ = patroni.wait();
@@ -190,10 +190,6 @@ postgresql:
     /// Patroni hangs, PostgreSQL goes on.
     pub fn freeze_patroni(&self) {
         signal("-STOP", &[self.patroni_pid().expect("Patroni runs")]);
-    }
-
-    pub fn thaw_patroni(&self) {
-        signal("-CONT", &Vec::from_iter(self.patroni_pid()));
     }
 
     /// The standbys hear nothing new any more.

@@ -49,13 +49,15 @@ fn pass_on(client: TcpStream, to: u16, cut: &Arc<AtomicBool>) {
     let _ = answers.join();
 }
 
-/// Copies until one end closes. What comes while it is cut is lost, and the connection with it.
+/// Copies until one end closes. What comes while it is cut is lost, and the connection with it: it ends when
+/// something comes after that, as where the network is back and the other end has given up meanwhile.
 fn copy(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
     let mut buffer = [0; 8192];
     let mut is_broken = false;
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        is_broken |= cut.load(Ordering::Relaxed);
-        if !is_broken && to.write_all(&buffer[..length]).is_err() {
+        let is_cut = cut.load(Ordering::Relaxed);
+        is_broken |= is_cut;
+        if !is_cut && (is_broken || to.write_all(&buffer[..length]).is_err()) {
             break;
         }
     }

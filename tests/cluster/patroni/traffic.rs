@@ -121,7 +121,6 @@ struct Ending<'a>(&'a Traffic<'a>);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.is_over.store(true, Ordering::Relaxed);
-        self.0.fleet.nodes[self.0.old].thaw_patroni();
     }
 }
 
@@ -158,7 +157,8 @@ pub fn disturb(fleet: &Fleet, disturbance: Disturbance, time: Duration, rng: &mu
             *traffic.leader.lock().unwrap() = fleet.nodes[new].port;
             runs.extend(traffic.start(scope, rng));
             thread::sleep(time);
-            node.thaw_patroni();
+            // One that woke up might take the lead back, with what it was about to write.
+            node.restart_patroni();
         }
         thread::sleep(time);
         drop(ending);
