@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use crate::harness::{Ask, Cluster, PRELOAD, run, wait_until};
+use crate::harness::{Ask, Cluster, PRELOAD, wait_until};
 use postgres::Client;
 
 /// The tokens that have been told, committed or not.
@@ -247,6 +247,8 @@ fn tokens_grow_over_a_recovery_to_an_earlier_point_in_time() {
 #[cfg(not(feature = "pg13"))] // which has no role for the owner of a database
 #[test]
 fn tokens_grow_over_a_restored_dump_which_has_the_policies_and_nothing_of_them() {
+    use crate::harness::run;
+
     let cluster = Cluster::start(&[]);
     let mut superuser = cluster.connect("postgres");
     for statement in [

@@ -1,18 +1,16 @@
 //! Who may do what, after the update as before it.
 
-use std::fs;
-
 use postgres::Client;
 
-use super::{
-    FORMER, FormerVersion, NEVER, UPDATE, assert_same, database_with, installed, lines, refused,
-    with_former,
-};
-use crate::harness::{Ask, Cluster, run};
+use super::{FORMER, FormerVersion, NEVER, UPDATE, database_with, lines, refused, with_former};
+use crate::harness::Cluster;
 
 #[cfg(not(feature = "pg13"))] // which has no role for the owner of a database
 #[test]
 fn what_a_dba_has_granted_and_revoked_stays_also_in_a_dump_and_restore() {
+    use super::{assert_same, installed};
+    use crate::harness::{Ask, run};
+
     let cluster = Cluster::start(&[NEVER]);
     let mut client = with_former(&cluster, "shop", "public");
     client
@@ -50,7 +48,7 @@ fn what_a_dba_has_granted_and_revoked_stays_also_in_a_dump_and_restore() {
     let mut pg_dump = cluster.program("pg_dump");
     let dump = run(pg_dump.args(["-U", "shop_owner", "shop"])).stdout;
     let script = cluster.dir().join("shop.sql");
-    fs::write(&script, dump).unwrap();
+    std::fs::write(&script, dump).unwrap();
     let mut restored = database_with(&cluster, "restored", "public");
     run(cluster
         .program("psql")
