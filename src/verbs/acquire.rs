@@ -54,11 +54,11 @@ fn attempt_until(
         return attempt(ask, claim, Turn::AfterWaiters);
     }
     loop {
-        // Nobody would know of what is granted now.
+        let got = attempt(ask, claim, Turn::FirstInLine)?;
+        // Nobody would know of what has been granted. The error undoes it.
         if !pg::is_client_there() {
             return Err(Error::ClientGone);
         }
-        let got = attempt(ask, claim, Turn::FirstInLine)?;
         let left = deadline.saturating_duration_since(Instant::now());
         match &got {
             Ok(_) => return Ok(got),
