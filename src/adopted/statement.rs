@@ -3,9 +3,20 @@
 use super::registry::Plan;
 use crate::text::{Text, text};
 
+/// A batch of a sweep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    /// How many rows at most: written out, as the plan depends on it.
+    pub max_rows: i32,
+    /// Whether it begins where an earlier one has ended.
+    pub goes_on: bool,
+    /// Whether any of its rows are to be named.
+    pub is_naming: bool,
+}
+
 /// Clears a batch of lapsed rows, oldest first, without those that others have locked. Parameters: `$1` up
-/// to when, `$2` how many rows, `$3` how many of them to name, `$4` the zone of an expiry without one, `$5`
-/// from when on, or NULL.
+/// to when, `$2` from when on, where it goes on, `$3` how many of the rows to name, `$4` the zone of an expiry
+/// without one.
 ///
 /// Answers at least one row, each with the number of rows that are free, of those that were looked at, the
 /// last expiry of these, and, where rows are to be named, the expiry and the label of one that is free. A
@@ -13,7 +24,7 @@ use crate::text::{Text, text};
 ///
 /// Rows are found again by their place. One that has changed since the statement began is locked as it is
 /// now, where the statement does not see it, or it is locked by somebody else: the next sweep's.
-pub fn sweep(plan: &Plan, condition: Option<&Text>, is_naming: bool) -> Vec<u8> {
+pub fn sweep(plan: &Plan, condition: Option<&Text>, batch: Batch) -> Vec<u8> {
     let expires = &plan.expires;
     // Without parts that it may get meanwhile: a place in one of them would be taken for one of its own.
     let table = match plan.has_parts {
@@ -28,7 +39,7 @@ pub fn sweep(plan: &Plan, condition: Option<&Text>, is_naming: bool) -> Vec<u8> 
             text!["timezone($4, ", expires, "::timestamp)"],
         ),
     };
-    let named = match (&plan.label, is_naming) {
+    let named = match (&plan.label, batch.is_naming) {
         // However long it is: this is to be read by people.
         (Some(label), true) => text![", ", at, " AS at, left(", label, "::text, 1024) AS label"],
         (None, true) => text![", ", at, " AS at, NULL::text AS label"],
@@ -43,14 +54,19 @@ pub fn sweep(plan: &Plan, condition: Option<&Text>, is_naming: bool) -> Vec<u8> 
         text![expires, "::", kind, " AS expired", named],
         text![" FROM ", table, " AS adopted"],
         text![" WHERE ", expires, " <= ", until],
-        text![" AND ($5 IS NULL OR ", expires, " >= $5)", condition],
-        text![" ORDER BY ", expires, " LIMIT $2 FOR UPDATE SKIP LOCKED"]
+        match batch.goes_on {
+            true => text![" AND ", expires, " >= $2"],
+            false => Vec::new(),
+        },
+        condition,
+        text![" ORDER BY ", expires, " LIMIT ", batch.max_rows.to_string()],
+        " FOR UPDATE SKIP LOCKED"
     ];
     let update = text!["UPDATE ", table, " AS adopted SET ", plan.cleared];
     let returning = text![" RETURNING ", expires, " IS NULL AS is_free"];
     let sums = "(SELECT count(*) FROM freed WHERE is_free), seen.count, seen.max";
     let seen = " FROM (SELECT count(*), max(expired) FROM lapsed) AS seen ";
-    match is_naming {
+    match batch.is_naming {
         true => text![
             text![
                 "WITH lapsed AS MATERIALIZED (",

@@ -7,10 +7,11 @@ use pgrx::PgTryBuilder;
 use pgrx::pg_sys;
 
 use super::registry::Plan;
-use super::{ALIAS, Adopted, failure, note_recovery, registry, statement};
+use super::statement::{self, Batch};
+use super::{ALIAS, Adopted, failure, note_recovery, registry};
 use crate::error::{Adoption, Error};
 use crate::pg::condition;
-use crate::pg::spi::{self, Parameter};
+use crate::pg::spi::{self, Kept, Parameter};
 use crate::pg::{self, Level, Report as Line, Timestamp, relations, sandbox, subtransaction};
 use crate::text::{Text, list, text};
 use crate::verbs::sweep::{LISTED, LOGGED};
@@ -40,6 +41,8 @@ struct Prepared {
     /// As the table's owner reads it.
     condition: Option<Text>,
     at: Instant,
+    /// What has been planned for all further batches like this one.
+    kept: Option<(Batch, Kept)>,
 }
 
 /// Who has adopted it wrote what its owner is about to run.
@@ -79,6 +82,7 @@ impl Prepared {
             condition: condition.map_err(Adoption::condition)?,
             plan,
             at: Instant::now(),
+            kept: None,
         }))
     }
 }
@@ -110,7 +114,7 @@ impl Report {
         let owner = relations::owner_of(relation);
         let known = self.prepared.take();
         let known = known.filter(|it| it.plan.owner == owner && it.at.elapsed() < KNOWN_FOR);
-        let prepared = match known {
+        let mut prepared = match known {
             Some(prepared) => prepared,
             None => match Prepared::of(relation)? {
                 Some(prepared) => prepared,
@@ -118,28 +122,43 @@ impl Report {
             },
         };
         let Prepared {
-            plan, condition, ..
-        } = &prepared;
+            plan,
+            condition,
+            kept,
+            ..
+        } = &mut prepared;
         check_entitled(plan)?;
         let room = self.room - self.listed.len();
+        let batch = Batch {
+            max_rows,
+            goes_on: self.last.is_some(),
+            is_naming: room > 0,
+        };
         let parameters = [
             Parameter::Time(Some(self.until)),
-            Parameter::Number(i64::from(max_rows)),
-            Parameter::Number(room as i64),
-            Parameter::Text(plan.time_zone.as_ref()),
             match plan.time_zone {
                 None => Parameter::Time(self.last.map(Timestamp::from_raw)),
                 Some(_) => Parameter::Local(self.last),
             },
+            Parameter::Number(room as i64),
+            Parameter::Text(plan.time_zone.as_ref()),
         ];
-        let statement = statement::sweep(plan, condition.as_ref(), room > 0);
+        let statement = || statement::sweep(plan, condition.as_ref(), batch);
         // Deferred triggers would be fired when the transaction ends, as whoever that is, which the server
         // does not let a restricted operation have. As the session's role: what it has deferred itself is
         // fired here.
         if let Some(constraints) = &plan.deferrable {
             spi::run(&text!["SET CONSTRAINTS ", constraints, " IMMEDIATE"], &[]);
         }
-        let rows = sandbox::run_as(plan.owner, || spi::run(&statement, &parameters));
+        let rows = sandbox::run_as(plan.owner, || match kept {
+            Some((planned, kept)) if *planned == batch => kept.run(&parameters),
+            // Many will follow one that goes on and names nothing.
+            _ if batch.goes_on && !batch.is_naming => {
+                let new = Kept::new(&statement(), &parameters);
+                kept.insert((batch, new)).1.run(&parameters)
+            }
+            _ => spi::run(&statement(), &parameters),
+        });
         if let Some(constraints) = &plan.deferred {
             spi::run(&text!["SET CONSTRAINTS ", constraints, " DEFERRED"], &[]);
         }

@@ -104,8 +104,77 @@ impl Row {
 
 /// Runs one statement as the current role, with its search_path, and answers its rows.
 pub fn run(statement: &[u8], parameters: &[Parameter]) -> Vec<Row> {
-    let statement = CString::new(statement).expect("a text of the server's has no NUL");
-    let mut kinds: Vec<_> = parameters.iter().map(Parameter::kind).collect();
+    let statement = c_string(statement);
+    let mut kinds = kinds(parameters);
+    // SAFETY: the arrays are of one length, and live as long as the call.
+    connected(parameters, |values, nulls| unsafe {
+        pg_sys::SPI_execute_with_args(
+            statement.as_ptr(),
+            kinds.len() as c_int,
+            kinds.as_mut_ptr(),
+            values,
+            nulls,
+            false,
+            0,
+        )
+    })
+}
+
+/// A statement with its plan, to be run many times, in one transaction after the other: planned once, for
+/// whatever parameters, and again where the server finds that something has changed.
+pub struct Kept(pg_sys::SPIPlanPtr);
+
+impl Kept {
+    /// Plans it for parameters like these, as the role and with the search_path that it is to be run with.
+    pub fn new(statement: &[u8], parameters: &[Parameter]) -> Kept {
+        let statement = c_string(statement);
+        let mut kinds = kinds(parameters);
+        // SAFETY: the arguments live as long as the call, and the plan until it is freed, once it is kept.
+        // Connect and finish are paired, or an error ends the transaction or savepoint that this is in.
+        unsafe {
+            pg_sys::SPI_connect();
+            let plan = pg_sys::SPI_prepare_cursor(
+                statement.as_ptr(),
+                kinds.len() as c_int,
+                kinds.as_mut_ptr(),
+                pg_sys::CURSOR_OPT_GENERIC_PLAN as c_int,
+            );
+            assert!(!plan.is_null(), "SPI prepares nothing");
+            let code = pg_sys::SPI_keepplan(plan);
+            pg_sys::SPI_finish();
+            assert!(code == 0, "SPI answers {code}");
+            Kept(plan)
+        }
+    }
+
+    pub fn run(&self, parameters: &[Parameter]) -> Vec<Row> {
+        // SAFETY: the plan is kept; so many parameters it was made for.
+        connected(parameters, |values, nulls| unsafe {
+            pg_sys::SPI_execute_plan(self.0, values, nulls, false, 0)
+        })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: it was kept, and is nobody else's. Raises nothing, whatever the transaction has come to.
+        unsafe { pg_sys::SPI_freeplan(self.0) };
+    }
+}
+
+fn c_string(statement: &[u8]) -> CString {
+    CString::new(statement).expect("a text of the server's has no NUL")
+}
+
+fn kinds(parameters: &[Parameter]) -> Vec<pg_sys::Oid> {
+    parameters.iter().map(Parameter::kind).collect()
+}
+
+/// Has `execute` run a statement with these parameters, and answers its rows.
+fn connected(
+    parameters: &[Parameter],
+    execute: impl FnOnce(*mut pg_sys::Datum, *const c_char) -> c_int,
+) -> Vec<Row> {
     // SAFETY: connect and finish are paired, or an error ends the transaction or savepoint that this is in;
     // the parameters live until the statement has been run, its rows until `finish`.
     unsafe {
@@ -119,15 +188,7 @@ pub fn run(statement: &[u8], parameters: &[Parameter]) -> Vec<Row> {
             .into_iter()
             .map(|value| value.unwrap_or(pg_sys::Datum::from(0)))
             .collect();
-        let code = pg_sys::SPI_execute_with_args(
-            statement.as_ptr(),
-            kinds.len() as c_int,
-            kinds.as_mut_ptr(),
-            values.as_mut_ptr(),
-            nulls.as_ptr(),
-            false,
-            0,
-        );
+        let code = execute(values.as_mut_ptr(), nulls.as_ptr());
         assert!(code >= 0, "SPI answers {code}");
         let rows = match pg_sys::SPI_tuptable {
             table if table.is_null() => Vec::new(),

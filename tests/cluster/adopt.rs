@@ -193,6 +193,37 @@ fn what_fails_is_named_once_a_streak_and_stops_nothing_else() {
 }
 
 #[test]
+fn a_later_batch_that_fails_undoes_no_earlier_one() {
+    let cluster = Cluster::start(&[OFF, DEBUG, "softlock.sweep_batch = 10", "timezone = 'UTC'"]);
+    let mut client = cluster.with_extension("postgres");
+    client
+        .batch_execute(
+            "CREATE TABLE parts (until timestamp, kit int) PARTITION BY HASH (kit);
+             CREATE TABLE part0 PARTITION OF parts FOR VALUES WITH (modulus 2, remainder 0);
+             CREATE TABLE part1 PARTITION OF parts FOR VALUES WITH (modulus 2, remainder 1);
+             CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN
+                 IF NEW.kit = 45 THEN RAISE 'not this one'; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON parts FOR EACH ROW EXECUTE FUNCTION refuse();
+             SELECT softlock_adopt('parts', 'until', label => 'kit');
+             INSERT INTO parts SELECT timezone('UTC', now()) - interval '1 h' + n * interval '1 s', n
+             FROM generate_series(1, 60) AS n",
+        )
+        .unwrap();
+    cluster.reload(&[EVERY_SECOND]);
+    table_fails_again(&cluster, "public.parts");
+    let left = "SELECT concat_ws(' ', min(kit), count(*)) FROM parts WHERE until IS NOT NULL";
+    assert_eq!(client.ask(left), "41 20");
+    client
+        .batch_execute("DROP TRIGGER refuse ON parts")
+        .unwrap();
+    wait_until("the sweep of the rest", || client.ask(left) == "0");
+    assert_eq!(warnings(&cluster, "public.parts").0, 1);
+}
+
+#[test]
 fn a_sweep_by_hand_waits_for_nobody_and_is_undone_with_its_transaction() {
     let cluster = Cluster::start(&[OFF]);
     let mut client = cluster.with_extension("postgres");
