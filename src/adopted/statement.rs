@@ -64,8 +64,7 @@ pub fn sweep(plan: &Plan, condition: Option<&Text>, batch: Batch) -> Vec<u8> {
     ];
     let update = text!["UPDATE ", table, " AS adopted SET ", plan.cleared];
     let returning = text![" RETURNING ", expires, " IS NULL AS is_free"];
-    let sums = "(SELECT count(*) FROM freed WHERE is_free), seen.count, seen.max";
-    let seen = " FROM (SELECT count(*), max(expired) FROM lapsed) AS seen ";
+    let freed = "(SELECT count(*) FROM freed WHERE is_free)";
     match batch.is_naming {
         true => text![
             text![
@@ -79,24 +78,27 @@ pub fn sweep(plan: &Plan, condition: Option<&Text>, batch: Batch) -> Vec<u8> {
                 returning,
                 ", lapsed.expired, lapsed.at, lapsed.label) SELECT "
             ],
-            text![sums, ", named.at, named.label", seen],
-            "LEFT JOIN (SELECT * FROM freed WHERE is_free ORDER BY expired LIMIT $3) AS named ON true \
+            text![freed, ", seen.count, seen.max, named.at, named.label"],
+            " FROM (SELECT count(*), max(expired) FROM lapsed) AS seen \
+             LEFT JOIN (SELECT * FROM freed WHERE is_free ORDER BY expired LIMIT $3) AS named ON true \
              ORDER BY named.expired"
         ],
         // With the places in an array the server never reads the whole table, however many they are.
         false => text![
             text![
-                "WITH lapsed AS MATERIALIZED (",
-                lapsed,
-                "), freed AS (",
-                update
+                "WITH lapsed AS MATERIALIZED (SELECT count(*), max(expired), array_agg(place) AS places",
+                ", array_agg(part) AS parts FROM (",
+                lapsed
             ],
-            " WHERE adopted.ctid = ANY (ARRAY(SELECT place FROM lapsed))",
+            text![") AS lapsed), freed AS (", update],
+            " WHERE adopted.ctid = ANY ((SELECT places FROM lapsed)::tid[])",
             match plan.has_parts {
-                true => " AND (adopted.tableoid, adopted.ctid) IN (SELECT part, place FROM lapsed)",
+                true =>
+                    " AND (adopted.tableoid, adopted.ctid) IN \
+                     (SELECT there.* FROM lapsed, unnest(lapsed.parts, lapsed.places) AS there)",
                 false => "",
             },
-            text![returning, ") SELECT ", sums, seen]
+            text![returning, ") SELECT ", freed, ", count, max FROM lapsed"]
         ],
     }
 }
