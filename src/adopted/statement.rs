@@ -87,7 +87,11 @@ pub fn sweep(plan: &Plan, condition: Option<&Text>, batch: Batch) -> Vec<u8> {
         false => text![
             text![
                 "WITH lapsed AS MATERIALIZED (SELECT count(*), max(expired), array_agg(place) AS places",
-                ", array_agg(part) AS parts FROM (",
+                match plan.has_parts {
+                    true => ", array_agg(part) AS parts",
+                    false => "",
+                },
+                " FROM (",
                 lapsed
             ],
             text![") AS lapsed), freed AS (", update],

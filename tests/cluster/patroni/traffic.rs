@@ -116,11 +116,11 @@ impl Traffic<'_> {
 }
 
 /// Ends the traffic, also when something was unexpected.
-struct Ending<'a>(&'a Traffic<'a>);
+struct Ending<'a>(&'a AtomicBool);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -139,7 +139,7 @@ pub fn disturb(fleet: &Fleet, disturbance: Disturbance, time: Duration, rng: &mu
     let (mut at_old, mut at_new, mut counts) = (Vec::new(), Vec::new(), Counts::new());
     let promoted_after = thread::scope(|scope| {
         let mut runs = traffic.start(scope, rng);
-        let ending = Ending(&traffic);
+        let ending = Ending(&traffic.is_over);
         thread::sleep(time);
         let since = Instant::now();
         match disturbance {
