@@ -25,17 +25,22 @@ fn place(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("tests/run sets {name}"))
 }
 
-/// A port that nobody listens at, below those that connections go out from.
-fn free_port() -> u16 {
+/// Listens at a port where nobody did, below those that connections go out from.
+fn listen() -> TcpListener {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let first = std::process::id().wrapping_mul(61);
     loop {
         let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = 12_000 + (number % 20_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener;
         }
     }
+}
+
+/// A port for a program that is started later.
+fn free_port() -> u16 {
+    listen().local_addr().expect("its address").port()
 }
 
 fn signal(signal: &str, pids: &[u32]) {
@@ -236,7 +241,7 @@ impl Fleet {
             dir: dir.join(format!("n{n}")),
             port: free_port(),
             rest: free_port(),
-            etcd: Proxy::start(free_port(), port),
+            etcd: Proxy::start(listen(), port),
             patroni: Mutex::new(None),
         });
         let nodes: Vec<_> = nodes.collect();

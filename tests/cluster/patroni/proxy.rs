@@ -13,9 +13,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens at `port` for as long as the tests run, and passes on to `to`, both on the loopback.
-    pub fn start(port: u16, to: u16) -> Proxy {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    /// Passes on what comes to `listener` for as long as the tests run, to the port `to` on the loopback. It takes
+    /// a listener, not a port: one that was let go of may be in use for a moment more, by a program that another
+    /// test is just starting.
+    pub fn start(listener: TcpListener, to: u16) -> Proxy {
+        let port = listener.local_addr().expect("its address").port();
         let is_cut = Arc::new(AtomicBool::new(false));
         let cut = is_cut.clone();
         thread::spawn(move || {
