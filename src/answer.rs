@@ -1,18 +1,22 @@
 //! What the verbs answer. A later version may add keys; none changes its meaning.
 
+mod breaking;
+mod sweeping;
+
 use std::collections::HashMap;
 
-use crate::adopted::{self, Declaration};
 use crate::ask::Ask;
 use crate::cart::Cart;
-use crate::lock::{Claim, Decision, Lock, Refusal, Taker};
+use crate::lock::{Claim, Decision, Lock, Refusal};
 use crate::names::Resource;
 use crate::pg::{self, Json, Object, Timestamp};
 use crate::text::Text;
 use crate::verbs::hold::Refused;
 use crate::verbs::seize::{Conflict, Conflicts, Taken};
-use crate::verbs::sweep::Report;
 use crate::verbs::transfer::Obstacle;
+
+pub use breaking::{break_contended, broken, broken_all, broken_units, not_broken};
+pub use sweeping::{adopted, disowned, swept};
 
 /// What most answers begin with: whether it came off, what came of it, and of what.
 fn verdict(
@@ -283,134 +287,6 @@ pub fn released_all(freed: &[Resource]) -> Json {
 pub fn consumed(count: usize) -> Json {
     Object::default()
         .with("consumed_count", count as i64)
-        .into()
-}
-
-/// Whose lock was broken.
-pub fn broken(resource: &Resource, lock: &Lock) -> Json {
-    verdict("broken", true, "broken", resource)
-        .with("owner", &lock.owner)
-        .with("session", lock.session.as_ref())
-        .with("role", &pg::role_name(lock.role))
-        .with("metadata", lock.metadata.as_ref())
-        .with("acquired_at", lock.acquired_at)
-        .with("expires_at", lock.expires_at)
-        .into()
-}
-
-/// A lock that was broken, in short.
-fn broken_lock(resource: &Resource, lock: &Lock) -> Json {
-    Object::default()
-        .with("resource", resource.as_text())
-        .with("owner", &lock.owner)
-        .with("session", lock.session.as_ref())
-        .with("role", &pg::role_name(lock.role))
-        .with("units", i64::from(lock.units))
-        .with("acquired_at", lock.acquired_at)
-        .with("expires_at", lock.expires_at)
-        .into()
-}
-
-/// The locks on a resource that several had units of.
-pub fn broken_units(resource: &Resource, broken: &[(Resource, Lock)]) -> Json {
-    let locks = broken.iter().take(LISTED);
-    verdict("broken", true, "broken", resource)
-        .with("broken_count", broken.len() as i64)
-        .with(
-            "locks",
-            Json::array(locks.map(|(r, lock)| broken_lock(r, lock))),
-        )
-        .into()
-}
-
-/// Whose locks were broken.
-pub fn broken_all(broken: &[(Resource, Lock)]) -> Json {
-    let locks = broken.iter().take(LISTED);
-    let answer = Object::default()
-        .with("broken_count", broken.len() as i64)
-        .with(
-            "locks",
-            Json::array(locks.map(|(r, lock)| broken_lock(r, lock))),
-        );
-    match broken.len() > LISTED {
-        true => answer.with("locks_truncated", true).into(),
-        false => answer.into(),
-    }
-}
-
-/// There was nothing to break.
-pub fn not_broken(resource: &Resource) -> Json {
-    verdict("broken", false, "not_held", resource).into()
-}
-
-/// There was nothing to break yet: somebody is taking it.
-pub fn break_contended(resource: &Resource, taker: &Taker) -> Json {
-    let answer = verdict("broken", false, "contended", resource);
-    with_taker(answer, Some(&taker.owner), taker.pid).into()
-}
-
-/// What a sweep did.
-pub fn swept(report: &Report, adopted: &[adopted::Report]) -> Json {
-    let lapsed = &report.lapsed;
-    let names = lapsed.listed.iter().map(|(resource, _)| resource.into());
-    Object::default()
-        .with("released_count", lapsed.count as i64)
-        .with("affected", Json::array(names))
-        .with(
-            "affected_truncated",
-            lapsed.count > lapsed.listed.len() as u64,
-        )
-        .with("timestamp", report.started)
-        .with(
-            "duration_ms",
-            (report.duration_ms * 1000.0).round() / 1000.0,
-        )
-        .with("adopted", Json::array(adopted.iter().map(swept_table)))
-        .into()
-}
-
-/// What a sweep did to an adopted table.
-fn swept_table(report: &adopted::Report) -> Json {
-    let named = report.listed.iter().filter_map(|(label, _)| label.as_ref());
-    let labels: Vec<_> = named.collect();
-    let answer = Object::default()
-        .with("table", &report.table)
-        .with("released_count", report.released as i64)
-        .with("affected_truncated", report.released > labels.len() as u64)
-        .with("affected", Json::array(labels.into_iter().map(Into::into)));
-    match &report.error {
-        Some(error) => answer.with("error", error).into(),
-        None => answer.into(),
-    }
-}
-
-/// A table is to be swept from now on.
-pub fn adopted(table: &Text, declaration: &Declaration, is_new: bool, indexed: bool) -> Json {
-    let Declaration {
-        expires,
-        clears,
-        condition,
-        label,
-        time_zone,
-    } = declaration;
-    Object::default()
-        .with("adopted", true)
-        .with("outcome", if is_new { "adopted" } else { "changed" })
-        .with("table", table)
-        .with("expires_column", expires)
-        .with("clears", Json::array(clears.iter().map(Into::into)))
-        .with("condition", condition.as_ref())
-        .with("label", label.as_ref())
-        .with("time_zone", time_zone.as_ref())
-        .with("indexed", indexed)
-        .into()
-}
-
-/// A table is not to be swept, and whether it was.
-pub fn disowned(table: &Text, was_adopted: bool) -> Json {
-    Object::default()
-        .with("disowned", was_adopted)
-        .with("table", table)
         .into()
 }
 

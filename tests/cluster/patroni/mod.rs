@@ -2,6 +2,8 @@
 //! checker's connections go on. `tests/run` has them in a suite of their own, `patroni`.
 
 mod fleet;
+mod node;
+mod ports;
 mod proxy;
 mod traffic;
 
@@ -11,7 +13,8 @@ use crate::checker::client::Counts;
 use crate::checker::history::contradictions;
 use crate::checker::{SHOP, add, largest_told, rng, seconds};
 use crate::harness::{Ask, wait_until};
-use fleet::{Fleet, TTL};
+use fleet::Fleet;
+use node::TTL;
 use traffic::{Disturbance, Told, disturb};
 
 /// How long there is traffic before, and after, something happens.
