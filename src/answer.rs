@@ -11,8 +11,9 @@ use crate::lock::{Claim, Decision, Lock, Refusal};
 use crate::names::Resource;
 use crate::pg::{self, Json, Object, Timestamp};
 use crate::text::Text;
+use crate::verbs::conflict::{Conflict, Conflicts};
 use crate::verbs::hold::Refused;
-use crate::verbs::seize::{Conflict, Conflicts, Taken};
+use crate::verbs::seize::Taken;
 use crate::verbs::transfer::Obstacle;
 
 pub use breaking::{break_contended, broken, broken_all, broken_units, not_broken};

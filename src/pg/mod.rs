@@ -26,6 +26,7 @@ pub mod row;
 pub mod sandbox;
 mod savepoints;
 mod scan_key;
+mod scans;
 mod shared;
 pub mod shared_text;
 pub mod spi;

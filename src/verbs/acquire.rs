@@ -3,7 +3,8 @@
 use std::slice;
 use std::time::{Duration, Instant};
 
-use super::seize::{Conflict, Taken, Turn, seize};
+use super::conflict::Conflict;
+use super::seize::{Taken, Turn, seize};
 use crate::answer;
 use crate::ask::Ask;
 use crate::error::Error;

@@ -1,6 +1,7 @@
 //! `softlock_acquire_any`: the first of a list that can be had.
 
-use super::seize::{self, Conflict, Conflicts, MOMENT, Seizure, Taken, Turn};
+use super::conflict::{Conflict, Conflicts};
+use super::seize::{self, MOMENT, Seizure, Taken, Turn};
 use crate::answer;
 use crate::ask::Ask;
 use crate::cart::Cart;

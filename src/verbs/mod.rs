@@ -8,6 +8,7 @@ pub mod adopt;
 pub mod break_all;
 pub mod breaking;
 pub mod check;
+pub mod conflict;
 pub mod consume;
 pub mod guard;
 pub mod hold;

@@ -13,58 +13,17 @@
 
 use std::time::Duration;
 
-use super::quota::{self, Quota};
+use super::conflict::{Conflict, Conflicts};
+use super::quota;
 use super::share::Share;
 use crate::ask::Ask;
 use crate::error::Error;
-use crate::journal::{self, Change, Event, Refusal};
-use crate::lock::{Claim, Decision, Lock, Look, Taker, decide};
+use crate::journal::{self, Change, Event};
+use crate::lock::{Claim, Decision, Lock, Look, decide};
 use crate::names::Resource;
 use crate::pg::mutex::{self, Ticket};
 use crate::pg::{self, Timestamp, queue, subtransaction};
 use crate::store::{Patience, Store, Written};
-use crate::text::Text;
-use crate::units::Shortage;
-
-/// Why a resource can't be had.
-#[derive(Debug)]
-pub enum Conflict {
-    /// Somebody else holds it.
-    Held(Lock),
-    /// There are not so many units left, or there may not be.
-    Short(Box<Shortage>),
-    /// The owner has as many locks of the kind as it may have.
-    Quota(Quota),
-    /// Somebody is taking it, or ending a lock on it, and has not committed, or stands in line for it.
-    /// No process is known of a prepared transaction; nobody is named where the whole table is locked.
-    Contended {
-        owner: Option<Text>,
-        pid: Option<i32>,
-    },
-}
-
-impl Conflict {
-    /// Tells the journal that somebody was refused because of it.
-    pub fn note(&self) {
-        journal::refused(match self {
-            Conflict::Short(shortage) if shortage.taker.is_some() => Refusal::Contended,
-            Conflict::Held(_) | Conflict::Short(_) => Refusal::Held,
-            Conflict::Quota(_) => Refusal::Quota,
-            Conflict::Contended { .. } => Refusal::Contended,
-        });
-    }
-
-    pub fn of(taker: Option<Taker>) -> Self {
-        let pid = taker.as_ref().and_then(|taker| taker.pid);
-        Conflict::Contended {
-            owner: taker.map(|taker| taker.owner),
-            pid,
-        }
-    }
-}
-
-/// Conflicts, each with the position of its resource.
-pub type Conflicts = Vec<(usize, Conflict)>;
 
 /// A lock as it was written.
 #[derive(Debug)]

@@ -6,8 +6,9 @@
 //! it is seen. Where the ledger has none to give, all holders are looked at: that refuses, or counts anew.
 //! Without shared memory there is no ledger; then the resource's mutex is entered, and all are looked at.
 
+use super::conflict::Conflict;
 use super::quota::Limit;
-use super::seize::{Conflict, MOMENT, Seizure, TRIES, Taken};
+use super::seize::{MOMENT, Seizure, TRIES, Taken};
 use crate::ask::Ask;
 use crate::error::Error;
 use crate::lock::Lock;
