@@ -30,27 +30,23 @@ fn broken_lock(resource: &Resource, lock: &Lock) -> Json {
         .into()
 }
 
+/// How many were broken, and the first of them.
+fn with_broken(object: Object, broken: &[(Resource, Lock)]) -> Object {
+    let listed = broken.iter().take(LISTED);
+    let locks = listed.map(|(resource, lock)| broken_lock(resource, lock));
+    object
+        .with("broken_count", broken.len() as i64)
+        .with("locks", Json::array(locks))
+}
+
 /// The locks on a resource that several had units of.
 pub fn broken_units(resource: &Resource, broken: &[(Resource, Lock)]) -> Json {
-    let locks = broken.iter().take(LISTED);
-    verdict("broken", true, "broken", resource)
-        .with("broken_count", broken.len() as i64)
-        .with(
-            "locks",
-            Json::array(locks.map(|(r, lock)| broken_lock(r, lock))),
-        )
-        .into()
+    with_broken(verdict("broken", true, "broken", resource), broken).into()
 }
 
 /// Whose locks were broken.
 pub fn broken_all(broken: &[(Resource, Lock)]) -> Json {
-    let locks = broken.iter().take(LISTED);
-    let answer = Object::default()
-        .with("broken_count", broken.len() as i64)
-        .with(
-            "locks",
-            Json::array(locks.map(|(r, lock)| broken_lock(r, lock))),
-        );
+    let answer = with_broken(Object::default(), broken);
     match broken.len() > LISTED {
         true => answer.with("locks_truncated", true).into(),
         false => answer.into(),
