@@ -54,15 +54,8 @@ impl Probe {
     ) -> Result<u64, Error> {
         relations::lock_index(index, Patience::None)?;
         let mut visited = 0;
-        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
-        // SAFETY: the keys are compared by the index's own operators; index, slot and scan live until
-        // the visits end.
-        unsafe {
-            let index = pg_sys::index_open(index, no_lock);
-            let slot = pg_sys::table_slot_create(self.table, std::ptr::null_mut());
-            let scan = begin_scan(self.table, index, any_snapshot(), keys.len());
-            let count = keys.len() as i32;
-            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+        // SAFETY: the scan is positioned before a row is fetched, which is in the slot when it is visited.
+        self.scan_index(index, any_snapshot(), keys, |scan, slot| unsafe {
             let forward = ScanDirection::ForwardScanDirection;
             'entries: while !pg_sys::index_getnext_tid(scan, forward).is_null() {
                 pgrx::check_for_interrupts!();
@@ -86,10 +79,7 @@ impl Probe {
                 }
                 (*scan).kill_prior_tuple = is_dead && !(*scan).xactStartedInRecovery;
             }
-            pg_sys::index_endscan(scan);
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::index_close(index, no_lock);
-        }
+        });
         Ok(visited)
     }
 
@@ -124,24 +114,40 @@ impl Probe {
         mut visit: impl FnMut(&Row),
     ) -> Result<(), Error> {
         relations::lock_index(index, Patience::Little)?;
-        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
-        // SAFETY: as in each_version.
-        unsafe {
-            let index = pg_sys::index_open(index, no_lock);
-            let slot = pg_sys::table_slot_create(self.table, std::ptr::null_mut());
-            let scan = begin_scan(self.table, index, self.snapshot(), keys.len());
-            let count = keys.len() as i32;
-            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+        // SAFETY: the row is in the slot when it is visited.
+        self.scan_index(index, self.snapshot(), keys, |scan, slot| unsafe {
             let forward = ScanDirection::ForwardScanDirection;
             while pg_sys::index_getnext_slot(scan, forward, slot) {
                 pgrx::check_for_interrupts!();
                 visit(&Row::of(slot));
             }
+        });
+        Ok(())
+    }
+
+    /// Opens a scan of an index that has been locked, and a slot for its rows, has `work` use them, and closes
+    /// them. The index's own operators must be those of the keys.
+    fn scan_index(
+        &self,
+        index: pg_sys::Oid,
+        snapshot: pg_sys::Snapshot,
+        keys: &mut [pg_sys::ScanKeyData],
+        work: impl FnOnce(pg_sys::IndexScanDesc, *mut pg_sys::TupleTableSlot),
+    ) {
+        let no_lock = pg_sys::NoLock as pg_sys::LOCKMODE;
+        // SAFETY: the keys are compared by the index's own operators; index, slot, snapshot and scan live
+        // until the work is done.
+        unsafe {
+            let index = pg_sys::index_open(index, no_lock);
+            let slot = pg_sys::table_slot_create(self.table, std::ptr::null_mut());
+            let scan = begin_scan(self.table, index, snapshot, keys.len());
+            let count = keys.len() as i32;
+            pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+            work(scan, slot);
             pg_sys::index_endscan(scan);
             pg_sys::ExecDropSingleTupleTableSlot(slot);
             pg_sys::index_close(index, no_lock);
         }
-        Ok(())
     }
 
     /// Visits every committed row. Can be cancelled.
