@@ -7,7 +7,7 @@ use pgrx::pg_sys::{self, ScanDirection};
 
 use super::probe::{Probe, any_snapshot, begin_scan};
 use super::scan_key;
-use super::text_datum::TextKey;
+use super::text_datum::LentText;
 use crate::units::{Hold, Slots};
 
 /// After so many entries of a slot that has been judged it is cheaper to descend anew.
@@ -30,7 +30,7 @@ pub fn look(probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
 
 fn look_once(probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
     let mut holds: Vec<Hold> = Vec::new();
-    let name = TextKey::of(resource);
+    let name = LentText::of(resource);
     let mut keys = [
         scan_key::equal_text(1, name.datum()),
         scan_key::int_since(2, slots.first),

@@ -11,7 +11,7 @@ use pgrx::pg_sys::{self, ScanDirection};
 
 use super::relations::{self, Oids, Patience};
 use super::row::{Place, Row};
-use super::text_datum::TextKey;
+use super::text_datum::LentText;
 use super::visibility::{self, Verdict};
 use super::{Jsonb, scan_key};
 use crate::error::Error;
@@ -23,7 +23,7 @@ pub struct Probe {
     pub oids: Oids,
     pub(super) table: pg_sys::Relation,
     pub(super) index: pg_sys::Relation,
-    scan: pg_sys::IndexScanDesc,
+    pub(super) scan: pg_sys::IndexScanDesc,
     /// What a look compares with; the resource is put in for each.
     key: pg_sys::ScanKeyData,
     pub(super) slot: *mut pg_sys::TupleTableSlot,
@@ -99,13 +99,12 @@ impl Probe {
 
     fn look_once(&self, resource: &[u8]) -> Look {
         let mut look = Look::default();
-        let name = TextKey::of(resource);
+        let name = LentText::of(resource);
         let mut key = self.key;
         key.sk_argument = name.datum();
-        let (scan, slot) = (self.scan, self.slot);
+        let scan = self.scan;
         // SAFETY: the key is compared by the primary key's own operator and collation, and the scan
-        // copies them; rows are copied before the scan moves on; at the end slot and scan let go of
-        // their pages, since they may be used inside a subtransaction that has not pinned them.
+        // copies them; rows are copied before the scan moves on.
         unsafe {
             pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
             while !pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection).is_null() {
@@ -124,10 +123,20 @@ impl Probe {
                 self.judge_entry(scan, &mut Look::default(), false);
                 pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection);
             }
-            pg_sys::ExecClearTuple(slot);
-            pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
         }
+        self.let_go();
         look
+    }
+
+    /// Has the slot and the scan let go of their pages, since they may be used inside a subtransaction that has
+    /// not pinned them.
+    pub(super) fn let_go(&self) {
+        let mut key = self.key;
+        // SAFETY: a rescan copies the key, by which nothing is looked for until the next one.
+        unsafe {
+            pg_sys::ExecClearTuple(self.slot);
+            pg_sys::index_rescan(self.scan, &mut key, 1, std::ptr::null_mut(), 0);
+        }
     }
 
     /// Judges the versions that a scan's current entry leads to; more than one only where somebody has

@@ -3,7 +3,7 @@
 use pgrx::datum::{FromDatum, IntoDatum};
 use pgrx::pg_sys;
 
-use super::text_datum::{text_datum, text_from_datum};
+use super::text_datum::{LentText, text_from_datum};
 use super::{Jsonb, Timestamp, visibility};
 use crate::lock::Lock;
 use crate::text::Text;
@@ -135,14 +135,31 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The columns' values, in order; what they point to is in the current memory context.
-pub(super) fn values(resource: &[u8], lock: &Lock) -> [Option<pg_sys::Datum>; COLUMNS] {
+/// The texts of a row while it is being written.
+pub(super) struct Texts {
+    resource: LentText,
+    owner: LentText,
+    session: Option<LentText>,
+}
+
+impl Texts {
+    pub(super) fn of(resource: &[u8], lock: &Lock) -> Self {
+        let session = lock.session.as_ref();
+        Texts {
+            resource: LentText::of(resource),
+            owner: LentText::of(lock.owner.as_bytes()),
+            session: session.map(|session| LentText::of(session.as_bytes())),
+        }
+    }
+}
+
+/// The columns' values, in order. The texts are where `texts` has them; other values that are no plain ones
+/// are in the current memory context.
+pub(super) fn values(texts: &Texts, lock: &Lock) -> [Option<pg_sys::Datum>; COLUMNS] {
     [
-        Some(text_datum(resource)),
-        Some(text_datum(lock.owner.as_bytes())),
-        lock.session
-            .as_ref()
-            .map(|session| text_datum(session.as_bytes())),
+        Some(texts.resource.datum()),
+        Some(texts.owner.datum()),
+        texts.session.as_ref().map(LentText::datum),
         lock.token.into_datum(),
         lock.role.into_datum(),
         lock.metadata.as_ref().map(Jsonb::to_datum),

@@ -97,21 +97,21 @@ pub fn utf8_datum(text: &str) -> pg_sys::Datum {
     }
 }
 
-/// A text for as long as a scan compares with it, in the form with a header of one byte where it is short
-/// enough, so that most need no memory of their own.
-pub enum TextKey {
-    Short([u8; TextKey::SHORT]),
+/// A text lent to the server for a while, to compare with or to write, in the form with a header of one byte where
+/// it is short enough, so that most need no memory of their own.
+pub enum LentText {
+    Short([u8; LentText::SHORT]),
     Long(pg_sys::Datum),
 }
 
-impl TextKey {
+impl LentText {
     /// As many bytes as the header of one byte can count, itself included.
     const SHORT: usize = 127;
 
     pub fn of(bytes: &[u8]) -> Self {
         let length = bytes.len() + 1;
         if length > Self::SHORT {
-            return TextKey::Long(text_datum(bytes));
+            return LentText::Long(text_datum(bytes));
         }
         let mut short = [0; Self::SHORT];
         short[0] = match cfg!(target_endian = "little") {
@@ -119,21 +119,21 @@ impl TextKey {
             false => length as u8 | 0x80,
         };
         short[1..length].copy_from_slice(bytes);
-        TextKey::Short(short)
+        LentText::Short(short)
     }
 
     /// Valid while this lives where it is.
     pub fn datum(&self) -> pg_sys::Datum {
         match self {
-            TextKey::Short(short) => short.as_ptr().into(),
-            TextKey::Long(datum) => *datum,
+            LentText::Short(short) => short.as_ptr().into(),
+            LentText::Long(datum) => *datum,
         }
     }
 }
 
-impl Drop for TextKey {
+impl Drop for LentText {
     fn drop(&mut self) {
-        if let TextKey::Long(datum) = self {
+        if let LentText::Long(datum) = self {
             // SAFETY: palloc'd by `of`. While an ERROR unwinds, its memory goes with the call's.
             if !std::thread::panicking() {
                 unsafe { pg_sys::pfree(datum.cast_mut_ptr()) };

@@ -4,9 +4,9 @@
 use pgrx::pg_sys::{self, ScanDirection};
 use pgrx::varlena;
 
-use super::probe::{Probe, any_snapshot, begin_scan};
+use super::probe::Probe;
 use super::scan_key;
-use super::text_datum::TextKey;
+use super::text_datum::LentText;
 use crate::lock::Look;
 
 /// After so many entries of other resources it is cheaper to descend anew.
@@ -40,20 +40,20 @@ pub fn look_at_all(probe: &Probe, resources: &[&[u8]]) -> Vec<Look> {
 fn walk(probe: &Probe, resources: &[&[u8]], looks: &mut [Look]) -> usize {
     let mut left = resources.len();
     let mut descents = 0;
-    // SAFETY: the relations are open; the key is compared by the primary key's own operator and collation;
+    // SAFETY: the scan is open; the key is compared by the primary key's own operator and collation;
     // an entry's resource is read while the scan is at it.
     unsafe {
-        let scan = begin_scan(probe.table, probe.index, any_snapshot(), 1);
+        let scan = probe.scan;
         (*scan).xs_want_itup = true;
         while left > 0 && (descents < TRIAL || resources.len() - left >= descents * WORTH_IT) {
-            let name = TextKey::of(resources[left - 1]);
+            let name = LentText::of(resources[left - 1]);
             let mut keys = [scan_key::text_until(1, name.datum())];
             pg_sys::index_rescan(scan, keys.as_mut_ptr(), 1, std::ptr::null_mut(), 0);
             left = follow(probe, scan, resources, looks, left);
             descents += 1;
         }
-        pg_sys::ExecClearTuple(probe.slot);
-        pg_sys::index_endscan(scan);
+        (*scan).xs_want_itup = false;
+        probe.let_go();
     }
     left
 }

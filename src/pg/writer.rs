@@ -12,7 +12,7 @@ use pgrx::pg_sys::TM_Result::{self, TM_Ok};
 use super::Timestamp;
 use super::probe::Probe;
 use super::relations::{self, Patience};
-use super::row::{self, Place};
+use super::row::{self, Place, Texts};
 use crate::error::Error;
 use crate::lock::Lock;
 use crate::names::Resource;
@@ -96,7 +96,8 @@ impl Writer {
     /// Inserts a row for a resource that nothing live is to be seen of. The caller is inside the
     /// resource's mutex, so that nobody else can be doing the same.
     pub fn insert(&self, resource: &[u8], lock: &Lock) {
-        self.fill(resource, lock);
+        let texts = Texts::of(resource, lock);
+        self.fill(&texts, lock);
         // SAFETY: the slot holds a row of the table's shape.
         unsafe {
             pg_sys::table_tuple_insert(
@@ -136,7 +137,8 @@ impl Writer {
                 return Ok(Written::Gone);
             }
         }
-        self.fill(resource.as_bytes(), lock);
+        let texts = Texts::of(resource.as_bytes(), lock);
+        self.fill(&texts, lock);
         let (result, which) = self.update(probe, place, lock_first);
         if result == TM_Ok {
             if !lock_first && !seen.is_live(Timestamp::now()) {
@@ -261,10 +263,10 @@ impl Writer {
         command
     }
 
-    /// Puts a row into the slot.
-    fn fill(&self, resource: &[u8], lock: &Lock) {
+    /// Puts a row into the slot, which is of use for as long as the texts live.
+    fn fill(&self, texts: &Texts, lock: &Lock) {
         // SAFETY: the slot is of the table's shape, which has these columns.
-        unsafe { fill(self.slot, self.table, &row::values(resource, lock)) };
+        unsafe { fill(self.slot, self.table, &row::values(texts, lock)) };
     }
 
     /// Puts the row in the slot, which has been written, into the indexes.
