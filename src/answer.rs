@@ -9,10 +9,11 @@ use crate::ask::Ask;
 use crate::cart::Cart;
 use crate::lock::{Claim, Decision, Lock, Refusal};
 use crate::names::Resource;
-use crate::pg::{self, Json, Object, Timestamp};
+use crate::pg::{self, Json, Object, Part, Timestamp};
 use crate::text::Text;
 use crate::verbs::conflict::{Conflict, Conflicts};
 use crate::verbs::hold::Refused;
+use crate::verbs::quota::Quota;
 use crate::verbs::seize::Taken;
 use crate::verbs::transfer::Obstacle;
 
@@ -20,12 +21,12 @@ pub use breaking::{break_contended, broken, broken_all, broken_units, not_broken
 pub use sweeping::{adopted, disowned, swept};
 
 /// What most answers begin with: whether it came off, what came of it, and of what.
-fn verdict(
+fn verdict<'a>(
     verdict: &'static str,
     said: bool,
     outcome: &'static str,
-    resource: &Resource,
-) -> Object {
+    resource: &'a Resource,
+) -> Object<'a> {
     Object::default()
         .with(verdict, said)
         .with("outcome", outcome)
@@ -33,17 +34,17 @@ fn verdict(
 }
 
 /// The holder as a person needs to see it; never the holder's session or token.
-fn with_holder(object: Object, lock: &Lock, t: Timestamp) -> Object {
+fn with_holder<'a>(object: Object<'a>, lock: &'a Lock, t: Timestamp) -> Object<'a> {
     object
         .with("owner", &lock.owner)
-        .with("role", &pg::role_name(lock.role))
+        .with("role", pg::role_name(lock.role))
         .with("metadata", lock.metadata.as_ref())
         .with("expires_at", lock.expires_at)
         .with("retry_after_ms", retry_after_ms(lock.expires_at, t))
 }
 
 /// Who is taking it, as far as that is known.
-fn with_taker(object: Object, owner: Option<&Text>, pid: Option<i32>) -> Object {
+fn with_taker<'a>(object: Object<'a>, owner: Option<&'a Text>, pid: Option<i32>) -> Object<'a> {
     object.with("owner", owner).with("pid", pid.map(i64::from))
 }
 
@@ -53,7 +54,7 @@ fn retry_after_ms(expires_at: Timestamp, t: Timestamp) -> i64 {
 }
 
 /// How many units the call asks for of how many, where it is not for the only one.
-fn with_units(object: Object, ask: &Ask) -> Object {
+fn with_units<'a>(object: Object<'a>, ask: &Ask) -> Object<'a> {
     match ask.is_exclusive() {
         true => object,
         false => object
@@ -63,7 +64,7 @@ fn with_units(object: Object, ask: &Ask) -> Object {
 }
 
 /// That a lock lapses sooner than asked, if it does.
-fn with_capped(object: Object, capped: bool) -> Object {
+fn with_capped(object: Object<'_>, capped: bool) -> Object<'_> {
     match capped {
         true => object.with("capped", true),
         false => object,
@@ -72,7 +73,7 @@ fn with_capped(object: Object, capped: bool) -> Object {
 
 /// The caller has the lock.
 pub fn acquired(ask: &Ask, claim: &Claim, taken: &Taken) -> Json {
-    let answer = verdict("acquired", true, taken.decision.outcome(), &ask.resource)
+    let answer = verdict("acquired", true, taken.decision.outcome(), ask.resource)
         .with("owner", claim.caller.owner.as_text())
         .with("session", taken.lock.session.as_ref())
         .with("token", taken.lock.token)
@@ -83,21 +84,33 @@ pub fn acquired(ask: &Ask, claim: &Claim, taken: &Taken) -> Json {
 
 /// The caller does not have it, and why.
 pub fn refused(ask: &Ask, conflict: &Conflict, t: Timestamp) -> Json {
-    let answer = verdict("acquired", false, conflict.outcome(), &ask.resource);
+    let answer = verdict("acquired", false, conflict.outcome(), ask.resource);
     match conflict {
         Conflict::Held(lock) => with_holder(answer, lock, t).into(),
         conflict => with_conflict(answer, conflict, t).into(),
     }
 }
 
+/// The holder, in short.
+fn with_held<'a>(object: Object<'a>, lock: &'a Lock, t: Timestamp) -> Object<'a> {
+    object
+        .with("owner", &lock.owner)
+        .with("role", pg::role_name(lock.role))
+        .with("expires_at", lock.expires_at)
+        .with("retry_after_ms", retry_after_ms(lock.expires_at, t))
+}
+
+/// How many the owner has, and may have.
+fn with_quota<'a>(object: Object<'a>, quota: &Quota) -> Object<'a> {
+    object
+        .with("held_count", quota.held as i64)
+        .with("limit", i64::from(quota.limit))
+}
+
 /// What stands against a resource, in short.
-fn with_conflict(answer: Object, conflict: &Conflict, t: Timestamp) -> Object {
+fn with_conflict<'a>(answer: Object<'a>, conflict: &'a Conflict, t: Timestamp) -> Object<'a> {
     match conflict {
-        Conflict::Held(lock) => answer
-            .with("owner", &lock.owner)
-            .with("role", &pg::role_name(lock.role))
-            .with("expires_at", lock.expires_at)
-            .with("retry_after_ms", retry_after_ms(lock.expires_at, t)),
+        Conflict::Held(lock) => with_held(answer, lock, t),
         Conflict::Short(shortage) => {
             let answer = answer
                 .with("capacity", i64::from(shortage.capacity))
@@ -108,7 +121,7 @@ fn with_conflict(answer: Object, conflict: &Conflict, t: Timestamp) -> Object {
                     let answer = match holder {
                         Some(lock) => answer
                             .with("owner", &lock.owner)
-                            .with("role", &pg::role_name(lock.role))
+                            .with("role", pg::role_name(lock.role))
                             .with("metadata", lock.metadata.as_ref())
                             .with("expires_at", lock.expires_at),
                         None => answer,
@@ -118,9 +131,7 @@ fn with_conflict(answer: Object, conflict: &Conflict, t: Timestamp) -> Object {
                 }
             }
         }
-        Conflict::Quota(quota) => answer
-            .with("held_count", quota.held as i64)
-            .with("limit", i64::from(quota.limit)),
+        Conflict::Quota(quota) => with_quota(answer, quota),
         Conflict::Contended { owner, pid } => with_taker(answer, owner.as_ref(), *pid),
     }
 }
@@ -128,14 +139,15 @@ fn with_conflict(answer: Object, conflict: &Conflict, t: Timestamp) -> Object {
 /// Every resource of the cart is the caller's; in the order asked.
 pub fn cart_taken(cart: &Cart, asks: &[Ask], taken: &[Taken]) -> Json {
     let lock = |at: usize| taken_lock(&asks[at], &taken[at]);
-    Object::default()
-        .with("acquired", true)
-        .with("locks", Json::array(cart.asked().map(lock)))
-        .into()
+    Json::listing(|| {
+        Object::default()
+            .with("acquired", true)
+            .with("locks", Part::array(cart.asked().map(lock)))
+    })
 }
 
 /// One of the locks that a call has taken.
-pub fn taken_lock(ask: &Ask, taken: &Taken) -> Json {
+pub fn taken_lock<'a>(ask: &'a Ask, taken: &'a Taken) -> Part<'a> {
     let lock = Object::default()
         .with("resource", ask.resource.as_text())
         .with("outcome", taken.decision.outcome())
@@ -157,10 +169,11 @@ pub fn cart_refused(cart: &Cart, asks: &[Ask], conflicts: &Conflicts, t: Timesta
             .with("outcome", conflict.outcome());
         Some(with_conflict(answer, conflict, t).into())
     };
-    Object::default()
-        .with("acquired", false)
-        .with("conflicts", Json::array(cart.asked().filter_map(conflict)))
-        .into()
+    Json::listing(|| {
+        Object::default()
+            .with("acquired", false)
+            .with("conflicts", Part::array(cart.asked().filter_map(conflict)))
+    })
 }
 
 /// The lock was prolonged.
@@ -180,8 +193,8 @@ pub struct Prolonged {
     pub capped: bool,
 }
 
-impl From<&Prolonged> for Json {
-    fn from(lock: &Prolonged) -> Json {
+impl<'a> From<&'a Prolonged> for Part<'a> {
+    fn from(lock: &'a Prolonged) -> Part<'a> {
         let answer = Object::default()
             .with("resource", lock.resource.as_text())
             .with("token", lock.token)
@@ -193,55 +206,58 @@ impl From<&Prolonged> for Json {
 /// The locks of an owner that were prolonged, and those that had lapsed.
 pub fn renewed_all(renewed: &[Prolonged], lapsed: &[Resource]) -> Json {
     let lapsed = lapsed.iter().take(LISTED).map(|r| r.as_text().into());
-    Object::default()
-        .with("renewed_count", renewed.len() as i64)
-        .with("locks", Json::array(renewed.iter().map(Json::from)))
-        .with("lapsed", Json::array(lapsed))
-        .into()
+    Json::listing(|| {
+        Object::default()
+            .with("renewed_count", renewed.len() as i64)
+            .with("locks", Part::array(renewed.iter().map(Part::from)))
+            .with("lapsed", Part::array(lapsed))
+    })
 }
 
 /// The locks are the new owner's.
-pub fn transferred(locks: impl Iterator<Item = Prolonged>) -> Json {
-    Object::default()
-        .with("transferred", true)
-        .with("locks", Json::array(locks.map(|lock| Json::from(&lock))))
-        .into()
+pub fn transferred<'a>(locks: impl Iterator<Item = &'a Prolonged>) -> Json {
+    Json::listing(|| {
+        Object::default()
+            .with("transferred", true)
+            .with("locks", Part::array(locks.map(Part::from)))
+    })
 }
 
 /// No lock was handed over, and why.
 pub fn not_transferred(obstacles: &[(Resource, Obstacle)], t: Timestamp) -> Json {
-    let conflict = |(resource, obstacle): &(Resource, Obstacle)| {
+    let conflicts = obstacles.iter().map(|(resource, obstacle)| {
         let answer = Object::default().with("resource", resource.as_text());
-        match obstacle {
+        Part::from(match obstacle {
             Obstacle::Refused(refused) => {
                 let answer = answer.with("outcome", refused.refusal.outcome());
                 match refused.holder() {
-                    Some(lock) => with_conflict(answer, &Conflict::Held(lock.clone()), t).into(),
-                    None => answer.into(),
+                    Some(lock) => with_held(answer, lock, t),
+                    None => answer,
                 }
             }
-            Obstacle::Quota(quota) => {
-                let answer = answer.with("outcome", "quota");
-                with_conflict(answer, &Conflict::Quota(*quota), t).into()
-            }
+            Obstacle::Quota(quota) => with_quota(answer.with("outcome", "quota"), quota),
             Obstacle::Contended { owner, pid } => {
-                with_taker(answer.with("outcome", "contended"), Some(owner), *pid).into()
+                with_taker(answer.with("outcome", "contended"), Some(owner), *pid)
             }
-        }
-    };
-    Object::default()
-        .with("transferred", false)
-        .with("conflicts", Json::array(obstacles.iter().map(conflict)))
-        .into()
+        })
+    });
+    Json::listing(|| {
+        Object::default()
+            .with("transferred", false)
+            .with("conflicts", Part::array(conflicts))
+    })
 }
 
 /// The first of a list that were to be had.
 pub fn any_taken(asks: &[Ask], taken: &[(usize, Taken)]) -> Json {
-    let lock = |(at, taken): &(usize, Taken)| taken_lock(&asks[*at], taken);
-    Object::default()
-        .with("acquired", true)
-        .with("locks", Json::array(taken.iter().map(lock)))
-        .into()
+    let locks = taken
+        .iter()
+        .map(|(at, taken)| taken_lock(&asks[*at], taken));
+    Json::listing(|| {
+        Object::default()
+            .with("acquired", true)
+            .with("locks", Part::array(locks))
+    })
 }
 
 /// The lock was not prolonged; the holder is told where there is one.
@@ -277,7 +293,7 @@ pub fn released_all(freed: &[Resource]) -> Json {
     let named = freed.iter().take(RELEASED_LISTED);
     let answer = Object::default()
         .with("released_count", freed.len() as i64)
-        .with("resources", Json::array(named.map(|r| r.as_text().into())));
+        .with("resources", Part::array(named.map(|r| r.as_text().into())));
     match freed.len() > RELEASED_LISTED {
         true => answer.with("resources_truncated", true).into(),
         false => answer.into(),

@@ -7,18 +7,18 @@ use crate::policy::{Known, Terms, terms};
 
 /// So many units of a resource that has so many, on these terms.
 #[derive(Debug, Clone)]
-pub struct Ask {
-    pub resource: Resource,
+pub struct Ask<'a> {
+    pub resource: &'a Resource,
     pub units: i32,
     pub capacity: i32,
     pub terms: Terms,
 }
 
-impl Ask {
+impl<'a> Ask<'a> {
     /// `units` and `capacity` must be at least 1. More units than there are can be asked for: they are
     /// not to be had.
     pub fn new(
-        resource: Resource,
+        resource: &'a Resource,
         units: i32,
         capacity: i32,
         claim: &Claim,
@@ -27,7 +27,7 @@ impl Ask {
         Ok(Ask {
             units: positive("units", units)?,
             capacity: positive("capacity", capacity)?,
-            terms: terms(policies, &resource, claim.ttl)?,
+            terms: terms(policies, resource, claim.ttl)?,
             resource,
         })
     }

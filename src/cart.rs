@@ -72,34 +72,34 @@ impl Cart {
                 resources: named.len(),
             });
         }
-        let mut sorted = named.clone();
-        sorted.sort();
-        sorted.dedup();
+        let mut named: Vec<_> = named.into_iter().enumerate().collect();
+        // Of equal ones the first that was named stays first.
+        named.sort_by(|(_, a), (_, b)| a.cmp(b));
+        let mut sorted: Vec<Resource> = Vec::with_capacity(named.len());
+        let mut positions = vec![0; named.len()];
+        let mut firsts = Vec::with_capacity(named.len());
+        for (n, resource) in named {
+            if sorted.last() != Some(&resource) {
+                firsts.push((n, sorted.len()));
+                sorted.push(resource);
+            }
+            positions[n] = sorted.len() - 1;
+        }
         if sorted.len() > Self::MAX {
             return Err(Error::TooMany {
                 given: sorted.len(),
                 max: Self::MAX,
             });
         }
-        let position = |resource| sorted.binary_search(resource).expect("sorted has them all");
-        let mut asked = Vec::with_capacity(sorted.len());
-        let mut seen = vec![false; sorted.len()];
+        firsts.sort();
         let mut tokens_of = vec![Vec::new(); sorted.len()];
-        let mut positions = Vec::with_capacity(named.len());
-        for (n, resource) in named.iter().enumerate() {
-            let at = position(resource);
-            positions.push(at);
-            if !std::mem::replace(&mut seen[at], true) {
-                asked.push(at);
-            }
-            if let Some(tokens) = &tokens {
-                tokens_of[at].push(tokens[n]);
-            }
+        for (&at, token) in positions.iter().zip(tokens.into_iter().flatten()) {
+            tokens_of[at].push(token);
         }
         Ok(Cart {
             sorted,
             named: positions,
-            asked,
+            asked: firsts.into_iter().map(|(_, at)| at).collect(),
             tokens: tokens_of,
         })
     }

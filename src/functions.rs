@@ -66,7 +66,7 @@ fn softlock_acquire_v2(
         let capacity = capacity.ok_or(Error::Null {
             argument: "capacity",
         })?;
-        let ask = Ask::new(resource, units, capacity, &claim, &Known::now()?)?;
+        let ask = Ask::new(&resource, units, capacity, &claim, &Known::now()?)?;
         let wait = names::wait(wait)?;
         if !wait.is_zero() && pg::uses_transaction_snapshot() {
             return Err(Error::WaitIsolation);
@@ -106,7 +106,7 @@ fn softlock_acquire_many_v2(
         let asks = cart.sorted().iter().enumerate();
         let asks = asks.map(|(at, resource)| {
             let (units, capacity) = (number(&units, at), number(&capacities, at));
-            Ask::new(resource.clone(), units, capacity, &claim, &policies)
+            Ask::new(resource, units, capacity, &claim, &policies)
         });
         let asks = asks.collect::<Result<Vec<_>, _>>()?;
         require_writable("softlock_acquire_many")?;

@@ -185,9 +185,9 @@ mod tests {
 
     const T: Timestamp = Timestamp::from_raw(1_000);
 
-    fn ask(units: i32, capacity: i32) -> Ask {
+    fn ask(resource: &Resource, units: i32, capacity: i32) -> Ask<'_> {
         Ask {
-            resource: Resource::of("k"),
+            resource,
             units,
             capacity,
             terms: Terms::default(),
@@ -229,7 +229,8 @@ mod tests {
 
     fn weighed(holds: &[Hold], units: i32, capacity: i32) -> Result<(), Box<Shortage>> {
         let is_own = |lock: &Lock| lock.owner == "anna".into();
-        weigh(holds, &ask(units, capacity), is_own, T)
+        let resource = Resource::of("k");
+        weigh(holds, &ask(&resource, units, capacity), is_own, T)
     }
 
     #[test]

@@ -3,14 +3,14 @@
 use super::{LISTED, verdict, with_taker};
 use crate::lock::{Lock, Taker};
 use crate::names::Resource;
-use crate::pg::{self, Json, Object};
+use crate::pg::{self, Json, Object, Part};
 
 /// Whose lock was broken.
 pub fn broken(resource: &Resource, lock: &Lock) -> Json {
     verdict("broken", true, "broken", resource)
         .with("owner", &lock.owner)
         .with("session", lock.session.as_ref())
-        .with("role", &pg::role_name(lock.role))
+        .with("role", pg::role_name(lock.role))
         .with("metadata", lock.metadata.as_ref())
         .with("acquired_at", lock.acquired_at)
         .with("expires_at", lock.expires_at)
@@ -18,12 +18,12 @@ pub fn broken(resource: &Resource, lock: &Lock) -> Json {
 }
 
 /// A lock that was broken, in short.
-fn broken_lock(resource: &Resource, lock: &Lock) -> Json {
+fn broken_lock<'a>(resource: &'a Resource, lock: &'a Lock) -> Part<'a> {
     Object::default()
         .with("resource", resource.as_text())
         .with("owner", &lock.owner)
         .with("session", lock.session.as_ref())
-        .with("role", &pg::role_name(lock.role))
+        .with("role", pg::role_name(lock.role))
         .with("units", i64::from(lock.units))
         .with("acquired_at", lock.acquired_at)
         .with("expires_at", lock.expires_at)
@@ -31,12 +31,12 @@ fn broken_lock(resource: &Resource, lock: &Lock) -> Json {
 }
 
 /// How many were broken, and the first of them.
-fn with_broken(object: Object, broken: &[(Resource, Lock)]) -> Object {
+fn with_broken<'a>(object: Object<'a>, broken: &'a [(Resource, Lock)]) -> Object<'a> {
     let listed = broken.iter().take(LISTED);
     let locks = listed.map(|(resource, lock)| broken_lock(resource, lock));
     object
         .with("broken_count", broken.len() as i64)
-        .with("locks", Json::array(locks))
+        .with("locks", Part::array(locks))
 }
 
 /// The locks on a resource that several had units of.

@@ -1,7 +1,7 @@
 //! What a sweep answers, and adopting a table.
 
 use crate::adopted::{self, Declaration};
-use crate::pg::{Json, Object};
+use crate::pg::{Json, Object, Part};
 use crate::text::Text;
 use crate::verbs::sweep::Report;
 
@@ -11,7 +11,7 @@ pub fn swept(report: &Report, adopted: &[adopted::Report]) -> Json {
     let names = lapsed.listed.iter().map(|(resource, _)| resource.into());
     Object::default()
         .with("released_count", lapsed.count as i64)
-        .with("affected", Json::array(names))
+        .with("affected", Part::array(names))
         .with(
             "affected_truncated",
             lapsed.count > lapsed.listed.len() as u64,
@@ -21,19 +21,19 @@ pub fn swept(report: &Report, adopted: &[adopted::Report]) -> Json {
             "duration_ms",
             (report.duration_ms * 1000.0).round() / 1000.0,
         )
-        .with("adopted", Json::array(adopted.iter().map(swept_table)))
+        .with("adopted", Part::array(adopted.iter().map(swept_table)))
         .into()
 }
 
 /// What a sweep did to an adopted table.
-fn swept_table(report: &adopted::Report) -> Json {
+fn swept_table(report: &adopted::Report) -> Part<'_> {
     let named = report.listed.iter().filter_map(|(label, _)| label.as_ref());
     let labels: Vec<_> = named.collect();
     let answer = Object::default()
         .with("table", &report.table)
         .with("released_count", report.released as i64)
         .with("affected_truncated", report.released > labels.len() as u64)
-        .with("affected", Json::array(labels.into_iter().map(Into::into)));
+        .with("affected", Part::array(labels.into_iter().map(Into::into)));
     match &report.error {
         Some(error) => answer.with("error", error).into(),
         None => answer.into(),
@@ -54,7 +54,7 @@ pub fn adopted(table: &Text, declaration: &Declaration, is_new: bool, indexed: b
         .with("outcome", if is_new { "adopted" } else { "changed" })
         .with("table", table)
         .with("expires_column", expires)
-        .with("clears", Json::array(clears.iter().map(Into::into)))
+        .with("clears", Part::array(clears.iter().map(Into::into)))
         .with("condition", condition.as_ref())
         .with("label", label.as_ref())
         .with("time_zone", time_zone.as_ref())

@@ -39,7 +39,7 @@ fn softlock_acquire_any_v2(
         let count = names::positive("count", count.ok_or(Error::Null { argument: "count" })?)?;
         let policies = Known::now()?;
         let asks = cart.sorted().iter();
-        let asks = asks.map(|resource| Ask::new(resource.clone(), 1, 1, &claim, &policies));
+        let asks = asks.map(|resource| Ask::new(resource, 1, 1, &claim, &policies));
         let asks = asks.collect::<Result<Vec<_>, _>>()?;
         require_writable("softlock_acquire_any")?;
         acquire_any::acquire_any(&cart, &asks, count as usize, &claim)

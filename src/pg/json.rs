@@ -1,9 +1,11 @@
 //! Answers: trees of the server's own JsonbValues, which it turns into a jsonb in one go. A detour by text
 //! would cost more than the look-up that an answer is about.
 //!
-//! What a tree points to is palloc'd in the call's memory context, and goes with it.
+//! A tree points to what it tells of where that is; the rest is palloc'd in the call's memory context, and
+//! goes with it.
 
 use std::ffi::c_int;
+use std::marker::PhantomData;
 
 use pgrx::pg_sys::{self, JsonbPair, JsonbValue, jbvType};
 use pgrx::{IntoDatum, direct_function_call_as_datum};
@@ -11,16 +13,62 @@ use pgrx::{IntoDatum, direct_function_call_as_datum};
 use super::{Jsonb, Timestamp};
 use crate::text::Text;
 
-/// A JSON value that is part of an answer.
-pub struct Json(JsonbValue);
+/// Enough for the tree of an answer that lists a cart of some hundred locks, in one piece: once glibc has taken
+/// back a piece of this size it keeps as much for the next call. Until then it gives what calls have needed beyond
+/// 128 kB back to the kernel each time, only to ask for it again.
+const LISTING: usize = 256 * 1024;
 
-fn scalar(kind: jbvType::Type, fill: impl FnOnce(&mut pg_sys::JsonbValue__bindgen_ty_1)) -> Json {
+/// An answer: a jsonb in the call's memory context.
+pub struct Json(pg_sys::Datum);
+
+impl Json {
+    /// An answer that may list much: its tree has memory of its own, which goes as soon as the jsonb is made.
+    pub fn listing<'a>(answer: impl FnOnce() -> Object<'a>) -> Self {
+        // SAFETY: the jsonb is copied out of the memory that everything else was made in. An ERROR leaves that to
+        // the call's memory, whose child it is.
+        unsafe {
+            let memory = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"softlock answer".as_ptr(),
+                0,
+                LISTING,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            );
+            let outer = pg_sys::MemoryContextSwitchTo(memory);
+            let Json(jsonb) = answer().into();
+            pg_sys::MemoryContextSwitchTo(outer);
+            let copy = pg_sys::pg_detoast_datum_copy(jsonb.cast_mut_ptr());
+            pg_sys::MemoryContextDelete(memory);
+            Json(copy.into())
+        }
+    }
+
+    pub fn into_datum(self) -> pg_sys::Datum {
+        self.0
+    }
+}
+
+/// A JSON value that is part of an answer, and tells of what lives as long as `'a`.
+pub struct Part<'a>(JsonbValue, PhantomData<&'a [u8]>);
+
+fn scalar<'a>(
+    kind: jbvType::Type,
+    fill: impl FnOnce(&mut pg_sys::JsonbValue__bindgen_ty_1),
+) -> Part<'a> {
     let mut value = JsonbValue {
         type_: kind,
         ..Default::default()
     };
     fill(&mut value.val);
-    Json(value)
+    Part(value, PhantomData)
+}
+
+/// A string that is where `bytes` says.
+fn string<'a>(bytes: *const u8, length: usize) -> Part<'a> {
+    scalar(jbvType::jbvString, |v| {
+        v.string.len = length as c_int;
+        v.string.val = bytes.cast_mut().cast();
+    })
 }
 
 /// A palloc'd copy of plain values.
@@ -47,64 +95,56 @@ unsafe fn called_with(
 }
 
 /// A number, which the server's own function makes.
-fn number(numeric: pg_sys::Numeric) -> Json {
+fn number<'a>(numeric: pg_sys::Numeric) -> Part<'a> {
     scalar(jbvType::jbvNumeric, |value| value.numeric = numeric)
 }
 
-impl Json {
+impl Part<'_> {
     pub fn null() -> Self {
         scalar(jbvType::jbvNull, |_| ())
     }
 
-    fn bytes(bytes: &[u8]) -> Self {
-        scalar(jbvType::jbvString, |v| {
-            v.string.len = bytes.len() as c_int;
-            v.string.val = copy(bytes).cast();
-        })
+    /// A string of a copy of these bytes.
+    fn copied(bytes: &[u8]) -> Self {
+        string(copy(bytes), bytes.len())
     }
+}
 
+impl<'a> Part<'a> {
     /// An array of values.
-    pub fn array(elements: impl Iterator<Item = Json>) -> Self {
-        let elements: Vec<_> = elements.map(|Json(value)| value).collect();
+    pub fn array(elements: impl Iterator<Item = Part<'a>>) -> Self {
+        let elements: Vec<_> = elements.map(|part| part.0).collect();
         scalar(jbvType::jbvArray, |v| {
             v.array.nElems = elements.len() as c_int;
             v.array.elems = copy(&elements);
             v.array.rawScalar = false;
         })
     }
-
-    /// The jsonb of an object, in the current memory context.
-    pub fn into_datum(mut self) -> pg_sys::Datum {
-        // SAFETY: what the tree points to is palloc'd.
-        unsafe { pg_sys::JsonbValueToJsonb(&mut self.0).into() }
-    }
 }
 
 /// An object in the making: keys and values.
-pub struct Object(Vec<JsonbPair>);
+pub struct Object<'a>(Vec<JsonbPair>, PhantomData<&'a [u8]>);
 
-impl Default for Object {
+impl Default for Object<'_> {
     /// With room for what most answers have.
     fn default() -> Self {
-        Object(Vec::with_capacity(8))
+        Object(Vec::with_capacity(8), PhantomData)
     }
 }
 
-impl Object {
-    pub fn with(mut self, key: &'static str, value: impl Into<Json>) -> Self {
-        let Json(key) = key.into();
-        let Json(value) = value.into();
+impl<'a> Object<'a> {
+    pub fn with(mut self, key: &'static str, value: impl Into<Part<'a>>) -> Self {
         self.0.push(JsonbPair {
-            key,
-            value,
+            key: Part::from(key).0,
+            value: value.into().0,
             ..Default::default()
         });
         self
     }
 }
 
-impl From<Object> for Json {
-    fn from(Object(mut pairs): Object) -> Json {
+impl<'a> From<Object<'a>> for Part<'a> {
+    fn from(Object(mut pairs, _): Object<'a>) -> Part<'a> {
         // The order in which the server looks keys up: by length, then by bytes.
         pairs.sort_unstable_by_key(|pair| {
             // SAFETY: keys are strings, of so many bytes.
@@ -121,13 +161,21 @@ impl From<Object> for Json {
     }
 }
 
-impl From<bool> for Json {
+impl From<Object<'_>> for Json {
+    fn from(object: Object) -> Json {
+        let Part(mut tree, _) = object.into();
+        // SAFETY: what the tree points to is palloc'd, or lives as long as the object.
+        Json(unsafe { pg_sys::JsonbValueToJsonb(&mut tree).into() })
+    }
+}
+
+impl From<bool> for Part<'_> {
     fn from(value: bool) -> Self {
         scalar(jbvType::jbvBool, |v| v.boolean = value)
     }
 }
 
-impl From<i64> for Json {
+impl From<i64> for Part<'_> {
     fn from(value: i64) -> Self {
         // SAFETY: the numeric is palloc'd.
         unsafe {
@@ -140,42 +188,46 @@ impl From<i64> for Json {
     }
 }
 
-impl From<f64> for Json {
+impl From<f64> for Part<'_> {
     fn from(value: f64) -> Self {
         // SAFETY: called with the one argument of its type.
         number(unsafe { called_with(pg_sys::float8_numeric, value.into_datum()) })
     }
 }
 
-impl From<&'static str> for Json {
-    /// ASCII, which is the same in every encoding; it is not copied.
+impl From<&'static str> for Part<'_> {
+    /// ASCII, which is the same in every encoding.
     fn from(value: &'static str) -> Self {
-        scalar(jbvType::jbvString, |v| {
-            v.string.len = value.len() as c_int;
-            v.string.val = value.as_ptr().cast_mut().cast();
-        })
+        string(value.as_ptr(), value.len())
     }
 }
 
-impl From<&Text> for Json {
-    fn from(value: &Text) -> Self {
-        Json::bytes(value.as_bytes())
+impl<'a> From<&'a Text> for Part<'a> {
+    fn from(value: &'a Text) -> Self {
+        let bytes = value.as_bytes();
+        string(bytes.as_ptr(), bytes.len())
     }
 }
 
-impl From<Timestamp> for Json {
+impl From<Text> for Part<'_> {
+    fn from(value: Text) -> Self {
+        Part::copied(value.as_bytes())
+    }
+}
+
+impl From<Timestamp> for Part<'_> {
     fn from(value: Timestamp) -> Self {
-        Json::bytes(&value.to_rfc3339())
+        Part::copied(&value.to_rfc3339())
     }
 }
 
-impl<T: Into<Json>> From<Option<T>> for Json {
+impl<'a, T: Into<Part<'a>>> From<Option<T>> for Part<'a> {
     fn from(value: Option<T>) -> Self {
-        value.map_or_else(Json::null, Into::into)
+        value.map_or_else(Part::null, Into::into)
     }
 }
 
-impl From<&Jsonb> for Json {
+impl From<&Jsonb> for Part<'_> {
     fn from(value: &Jsonb) -> Self {
         use pg_sys::JsonbIteratorToken::{WJB_BEGIN_ARRAY, WJB_DONE};
         // SAFETY: iterates over a copy of the jsonb, which lives as long as the tree, to its end, and
@@ -189,7 +241,7 @@ impl From<&Jsonb> for Json {
             loop {
                 let token = pg_sys::JsonbIteratorNext(&mut iterator, &mut value, false);
                 if token == WJB_DONE {
-                    return Json(*tree);
+                    return Part(*tree, PhantomData);
                 }
                 // Beginnings and ends have no value.
                 let value = match token < WJB_BEGIN_ARRAY {

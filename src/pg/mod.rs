@@ -49,7 +49,7 @@ use crate::text::Text;
 pub use answer::{Answer, Raw, Rows};
 pub use array::RawArray;
 pub use heavy::{hash, stored_hash};
-pub use json::{Json, Object};
+pub use json::{Json, Object, Part};
 pub use jsonb::{Jsonb, Kind, RawJsonb};
 pub use report::{Level, Report};
 pub use row::Place;

@@ -38,7 +38,7 @@ impl Wanted {
         };
         let kind = ask.resource.kind();
         if !self.0.contains_key(kind) {
-            let held = count(store, owner, &ask.resource)?;
+            let held = count(store, owner, ask.resource)?;
             self.0.insert(kind.to_vec(), (held, 0));
         }
         let (held, more) = self.0.get_mut(kind).expect("it is there by now");

@@ -159,7 +159,7 @@ impl Seizure<'_> {
         } else {
             let ticket = |ask: &Ask| mutex::ticket(ask.resource.as_bytes());
             let tickets: Vec<_> = asks.iter().map(ticket).collect();
-            let resources: Vec<_> = asks.iter().map(|ask| &ask.resource).collect();
+            let resources: Vec<_> = asks.iter().map(|ask| ask.resource).collect();
             let looks = self.store.look_at_all(&resources);
             let found = asks.iter().zip(tickets).zip(looks);
             found
@@ -189,7 +189,7 @@ impl Seizure<'_> {
     /// The same for one, without its quota.
     fn plan(&self, ask: &Ask) -> Result<Plan, Conflict> {
         let ticket = mutex::ticket(ask.resource.as_bytes());
-        self.plan_by(ask, ticket, self.store.look(&ask.resource))
+        self.plan_by(ask, ticket, self.store.look(ask.resource))
     }
 
     fn plan_by(&self, ask: &Ask, ticket: Ticket, mut look: Look) -> Result<Plan, Conflict> {
@@ -203,7 +203,7 @@ impl Seizure<'_> {
                 return Err(Conflict::Held(holder.expect("somebody holds what is held")));
             }
             _ if look.taker.is_some() => return Err(Conflict::of(look.taker)),
-            Decision::Grant => self.let_waiters_go_first(&ask.resource)?,
+            Decision::Grant => self.let_waiters_go_first(ask.resource)?,
             _ => (),
         }
         Ok(Plan::Alone {
@@ -242,9 +242,9 @@ impl Seizure<'_> {
         let owner = &self.claim.caller.owner;
         let granted = before.iter().zip(taken);
         let granted = granted.filter(|(_, taken)| taken.decision == Decision::Grant);
-        let granted = granted.map(|(ask, _)| &ask.resource);
+        let granted = granted.map(|(ask, _)| ask.resource);
         let most = ask.terms.max_per_owner;
-        let limit = quota::Limit::enter(self.store, owner, &ask.resource, most, granted);
+        let limit = quota::Limit::enter(self.store, owner, ask.resource, most, granted);
         for _ in 0..TRIES {
             let written = match plan {
                 Plan::Share => return Share::new(self, ask).take(&limit),
@@ -291,7 +291,7 @@ impl Seizure<'_> {
             };
             match written {
                 Some((Written::Done, taken)) => return Ok(Ok(taken)),
-                Some(_) => self.look_again(&ask.resource)?,
+                Some(_) => self.look_again(ask.resource)?,
                 None => self.look_again_in_a_moment(),
             }
             match self.plan(ask) {
@@ -335,7 +335,7 @@ impl Seizure<'_> {
         let version = self.store.draw(newest)?;
         let now = Timestamp::now();
         let (lock, capped) = self.claim.apply(decision, seen, ask, slot, now, version);
-        let resource = &ask.resource;
+        let resource = ask.resource;
         let written = match (decision, seen) {
             (Decision::Renew | Decision::Move, Some(seen)) => {
                 self.store.update(resource, seen, &lock)?
@@ -364,11 +364,11 @@ pub fn note(asks: &[Ask], taken: &[Taken]) -> Result<(), Error> {
         if event == Event::Granted
             && let Some(lapsed) = before.take()
         {
-            journal::note(&Change::end(Event::Lapsed, &ask.resource, lapsed))?;
+            journal::note(&Change::end(Event::Lapsed, ask.resource, lapsed))?;
         }
         journal::note(&Change {
             event,
-            resource: &ask.resource,
+            resource: ask.resource,
             before,
             after: Some(&taken.lock),
             reason: None,

@@ -19,11 +19,11 @@ use crate::units::{self, Hold, Slots, weigh};
 /// Units to be taken of one resource.
 pub struct Share<'a> {
     seizure: &'a Seizure<'a>,
-    ask: &'a Ask,
+    ask: &'a Ask<'a>,
 }
 
 impl<'a> Share<'a> {
-    pub fn new(seizure: &'a Seizure<'a>, ask: &'a Ask) -> Self {
+    pub fn new(seizure: &'a Seizure<'a>, ask: &'a Ask<'a>) -> Self {
         Share { seizure, ask }
     }
 
@@ -36,9 +36,9 @@ impl<'a> Share<'a> {
         let (ask, store) = (self.ask, self.seizure.store);
         let resource = ask.resource.as_bytes();
         if ledger::would_fit(resource, ask.units.into(), ask.capacity) {
-            return self.seizure.let_waiters_go_first(&ask.resource);
+            return self.seizure.let_waiters_go_first(ask.resource);
         }
-        let (holds, t) = (store.holds(&ask.resource, Slots::ALL), Timestamp::now());
+        let (holds, t) = (store.holds(ask.resource, Slots::ALL), Timestamp::now());
         let own = units::own(&holds, |lock| self.is_own(lock), t);
         if own.is_some_and(|own| own.units >= ask.units) {
             return Ok(());
@@ -46,7 +46,7 @@ impl<'a> Share<'a> {
         self.weigh(&holds, t)?;
         match own {
             Some(_) => Ok(()),
-            None => self.seizure.let_waiters_go_first(&ask.resource),
+            None => self.seizure.let_waiters_go_first(ask.resource),
         }
     }
 
@@ -75,7 +75,7 @@ impl<'a> Share<'a> {
         for _ in 0..TRIES {
             let _inside = mutex::enter_holds(ask.resource.as_bytes(), slots);
             store.look_anew();
-            let holds = store.holds_of(&ask.resource, slots);
+            let holds = store.holds_of(ask.resource, slots);
             let t = Timestamp::now();
             if let Some(taker) = units::taker_of(&holds, &caller.owner) {
                 return Ok(Err(Conflict::of(Some(taker.clone()))));
@@ -87,7 +87,7 @@ impl<'a> Share<'a> {
                 if let Some(quota) = limit.exceeded()? {
                     return Ok(Err(Conflict::Quota(quota)));
                 }
-                if let Err(conflict) = seizure.let_waiters_go_first(&ask.resource) {
+                if let Err(conflict) = seizure.let_waiters_go_first(ask.resource) {
                     return Ok(Err(conflict));
                 }
             }
@@ -111,7 +111,7 @@ impl<'a> Share<'a> {
             if written == Written::Done {
                 return Ok(Ok(taken));
             }
-            seizure.look_again(&ask.resource)?;
+            seizure.look_again(ask.resource)?;
         }
         Ok(Err(Conflict::of(None)))
     }
@@ -128,7 +128,7 @@ impl<'a> Share<'a> {
             let count = ledger::begin_count(resource);
             store.look_anew();
             let t = Timestamp::now();
-            let holds = store.holds(&ask.resource, Slots::ALL);
+            let holds = store.holds(ask.resource, Slots::ALL);
             let fits = self.weigh(&holds, t);
             match (count, ledger::is_there()) {
                 (Some(count), _) => count.finish(units::most(&holds, t), t),

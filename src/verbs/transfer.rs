@@ -61,12 +61,9 @@ pub fn transfer(
         }
     })?;
     Ok(match (handed, cart) {
-        (Ok(handed), Some(cart)) => {
-            // They were handed over in byte order.
-            let mut in_order: Vec<Option<Prolonged>> = handed.into_iter().map(Some).collect();
-            answer::transferred(cart.asked().filter_map(|at| in_order[at].take()))
-        }
-        (Ok(handed), None) => answer::transferred(handed.into_iter()),
+        // They were handed over in byte order.
+        (Ok(handed), Some(cart)) => answer::transferred(cart.asked().map(|at| &handed[at])),
+        (Ok(handed), None) => answer::transferred(handed.iter()),
         (Err(obstacles), _) => answer::not_transferred(&obstacles, Timestamp::now()),
     })
 }
