@@ -4,6 +4,10 @@ mod one_statement;
 mod orm;
 mod redis;
 
+use postgres::Row;
+use postgres::types::Json;
+use serde::Deserialize;
+
 use one_statement::OneStatement;
 pub use one_statement::UPSERT_MANY;
 
@@ -31,6 +35,18 @@ pub trait Till: Send {
     fn acquire(&mut self, key: &str) -> bool;
     /// Whether the key was held by this till, and has been freed.
     fn release(&mut self, key: &str) -> bool;
+}
+
+/// What is read of softlock's answer. The rest is not made anything of, as it is not of the upsert's rows: what
+/// is measured is not the client's JSON.
+#[derive(Deserialize)]
+struct Answer {
+    acquired: bool,
+}
+
+/// Whether softlock has given what was asked for.
+pub fn acquired(answer: &Row) -> bool {
+    answer.get::<_, Json<Answer>>(0).0.acquired
 }
 
 impl Candidate {

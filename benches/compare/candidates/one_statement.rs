@@ -4,7 +4,7 @@ use postgres::types::ToSql;
 use postgres::{Client, Row, Statement};
 use serde_json::Value;
 
-use super::Till;
+use super::{Till, acquired};
 
 const UPSERT: &str = include_str!("../by_hand/upsert.sql");
 
@@ -26,7 +26,7 @@ pub struct OneStatement {
 impl OneStatement {
     pub fn softlock(client: Client, owner: &str) -> OneStatement {
         OneStatement::prepare(client, owner, "SELECT softlock_acquire($1, $2)", |rows| {
-            rows[0].get::<_, Value>(0)["acquired"] == true
+            acquired(&rows[0])
         })
         .and_release("SELECT softlock_release($1, $2)", |rows| {
             rows[0].get::<_, Value>(0)["released"] == true

@@ -1,9 +1,7 @@
 //! Whole carts at once, and the same key by key.
 
-use serde_json::Value;
-
 use super::connections;
-use crate::candidates::{Candidate, UPSERT_MANY};
+use crate::candidates::{Candidate, UPSERT_MANY, acquired};
 use crate::load::{as_many_as, together};
 use crate::plan::Plan;
 use crate::samples::Recorder;
@@ -66,7 +64,7 @@ pub fn in_one_call(candidate: Candidate, owner: &str) -> Take {
             .expect("the statement succeeds");
         assert!(match candidate {
             Candidate::Upsert => rows.len() == keys.len(),
-            _ => rows[0].get::<_, Value>(0)["acquired"] == true,
+            _ => acquired(&rows[0]),
         });
     })
 }
