@@ -55,7 +55,7 @@ impl FromDatum for RawText {
 ///
 /// # Safety
 /// The pointer must be that of a plain or short varlena.
-unsafe fn contents(text: *const pg_sys::varlena) -> *const [u8] {
+pub(super) unsafe fn contents(text: *const pg_sys::varlena) -> *const [u8] {
     // SAFETY: the header says how many bytes there are.
     unsafe {
         let bytes = varlena::varsize_any_exhdr(text);

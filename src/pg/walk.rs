@@ -1,12 +1,14 @@
 //! Looking at many resources: neighbours in the index are met one after the other in one descent, instead of
 //! in one descent each. A shop's page, or a cart, mostly asks for neighbours.
 
+use std::borrow::Cow;
+
 use pgrx::pg_sys::{self, ScanDirection};
 use pgrx::varlena;
 
 use super::probe::Probe;
 use super::scan_key;
-use super::text_datum::LentText;
+use super::text_datum::{self, LentText, text_from_datum};
 use crate::lock::Look;
 
 /// After so many entries of other resources it is cheaper to descend anew.
@@ -80,12 +82,12 @@ unsafe fn follow(
             first_column((*scan).xs_itup)
         };
         // Of those in between nothing more is to be seen.
-        while left > 0 && resources[left - 1] > name {
+        while left > 0 && *resources[left - 1] > *name {
             left -= 1;
         }
         match left.checked_sub(1) {
             None => return 0,
-            Some(at) if resources[at] == name => {
+            Some(at) if *resources[at] == *name => {
                 skipped = 0;
                 // SAFETY: the scan is at an entry.
                 let is_final = unsafe { probe.judge_entry(scan, &mut looks[at], true) };
@@ -99,16 +101,17 @@ unsafe fn follow(
     left
 }
 
-/// The text that an index entry begins with.
+/// The text that an index entry begins with; a long one can be compressed there.
 ///
 /// # Safety
 /// The entry must be one of an index whose first column is a text that is not NULL, and live.
-unsafe fn first_column<'a>(entry: pg_sys::IndexTuple) -> &'a [u8] {
-    // SAFETY: without NULLs the columns follow the header, which is as long as the alignment; a text in an
-    // index is not toasted.
+unsafe fn first_column<'a>(entry: pg_sys::IndexTuple) -> Cow<'a, [u8]> {
+    // SAFETY: without NULLs the columns follow the header, which is as long as the alignment.
     unsafe {
-        let text: *const pg_sys::varlena = entry.add(1).cast();
-        let bytes = varlena::varsize_any_exhdr(text);
-        std::slice::from_raw_parts(varlena::vardata_any(text).cast(), bytes)
+        let text: *mut pg_sys::varlena = entry.add(1).cast();
+        match varlena::varatt_is_4b_c(text) {
+            true => Cow::Owned(text_from_datum(text.into()).as_bytes().to_vec()),
+            false => Cow::Borrowed(&*text_datum::contents(text)),
+        }
     }
 }

@@ -51,6 +51,25 @@ mod tests {
     }
 
     #[pg_test]
+    fn a_cart_is_refused_also_beside_a_name_so_long_that_the_index_has_it_compressed() {
+        ask("softlock_acquire_many(ARRAY['a', 'b'], 'boris')");
+        ask("softlock_acquire(repeat('m', 1024), 'boris')");
+        ask("softlock_acquire('m' || repeat('n', 1000), 'boris')");
+        let cart = "ARRAY['a', 'b', 'c', 'd', repeat('m', 1023), repeat('m', 1024), 'y', 'z']";
+        let answer = ask(&format!("softlock_acquire_many({cart}, 'anna')"));
+        let conflicts = answer["conflicts"].as_array().unwrap().iter();
+        let names = conflicts.map(|c| c["resource"].as_str().unwrap());
+        let long = "m".repeat(1024);
+        assert_eq!(names.collect::<Vec<_>>(), ["a", "b", &long]);
+        assert_eq!(
+            number(&format!(
+                "SELECT count(*) FROM softlock_status({cart}) WHERE is_locked"
+            )),
+            3
+        );
+    }
+
+    #[pg_test]
     fn a_cart_mixes_grants_renewals_moves_and_lapsed_locks() {
         ask("softlock_acquire('lapsed', 'boris', '1 ms')");
         ask("softlock_acquire('mine', 'anna', '1 h', 'cart')");
