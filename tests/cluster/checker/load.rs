@@ -150,15 +150,23 @@ fn fill_cart(
     Ok(Some(tokens))
 }
 
+/// An item's name; some are so long that the index has them compressed.
+fn kit(item: i32) -> String {
+    let long = if item % 4 == 0 { 600 } else { 0 };
+    format!("kit:{item}{}", " with roses".repeat(long / 11))
+}
+
 fn shop(client: &mut Client) -> Result<(), Aborted> {
     let newest = client.newest_sold()?;
-    let mut items: Vec<i32> = (0..client.rng.usize(1..5))
+    // A cart of five and more is looked at by walking over neighbours.
+    let most = if client.rng.u8(..4) == 0 { 10 } else { 5 };
+    let mut items: Vec<i32> = (0..client.rng.usize(1..most))
         .map(|_| (newest + client.rng.i32(-10..10)).max(0))
         .collect();
     items.sort_unstable();
     items.dedup();
     client.rng.shuffle(&mut items);
-    let keys: Vec<_> = items.iter().map(|item| format!("kit:{item}")).collect();
+    let keys: Vec<_> = items.iter().copied().map(kit).collect();
     let cart = format!("cart{}", client.rng.u16(..));
     let Some(tokens) = fill_cart(client, &keys, &cart)? else {
         return Ok(());
@@ -195,7 +203,7 @@ pub fn administrator(client: &mut Client) {
         format!("busy:{:02}", client.rng.u8(..4))
     } else {
         let newest = client.newest_sold().unwrap_or_default();
-        format!("kit:{}", (newest + client.rng.i32(-10..10)).max(0))
+        kit((newest + client.rng.i32(-10..10)).max(0))
     };
     let rows = client.rng.i32(1..50);
     let _ = client.break_lock(&key);
