@@ -1,6 +1,8 @@
 //! `text` arguments and values, as the server has them: bytes in the database's encoding. pgrx's `&str`
 //! would need them to be UTF-8.
 
+use std::borrow::Cow;
+
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::nullable::Nullable;
 use pgrx::pgrx_sql_entity_graph::metadata::{
@@ -55,11 +57,30 @@ impl FromDatum for RawText {
 ///
 /// # Safety
 /// The pointer must be that of a plain or short varlena.
-pub(super) unsafe fn contents(text: *const pg_sys::varlena) -> *const [u8] {
+unsafe fn contents(text: *const pg_sys::varlena) -> *const [u8] {
     // SAFETY: the header says how many bytes there are.
     unsafe {
         let bytes = varlena::varsize_any_exhdr(text);
         std::ptr::slice_from_raw_parts(varlena::vardata_any(text).cast(), bytes)
+    }
+}
+
+/// The bytes of a text of the table's or of an index's: where they are, or a copy where that has them compressed
+/// or elsewhere.
+///
+/// # Safety
+/// The datum must be a text's, which stays where it is for as long as its bytes are looked at.
+pub(super) unsafe fn text_bytes<'a>(datum: pg_sys::Datum) -> Cow<'a, [u8]> {
+    // SAFETY: as the caller says; a detoasted copy is given back.
+    unsafe {
+        let value: *mut pg_sys::varlena = datum.cast_mut_ptr();
+        if !varlena::varatt_is_4b_c(value) && !varlena::varatt_is_1b_e(value) {
+            return Cow::Borrowed(&*contents(value));
+        }
+        let plain = pg_sys::pg_detoast_datum_packed(value);
+        let bytes = (*contents(plain)).to_vec();
+        pg_sys::pfree(plain.cast());
+        Cow::Owned(bytes)
     }
 }
 
@@ -68,16 +89,8 @@ pub(super) unsafe fn contents(text: *const pg_sys::varlena) -> *const [u8] {
 /// # Safety
 /// The datum must be a text's.
 pub unsafe fn text_from_datum(datum: pg_sys::Datum) -> Text {
-    // SAFETY: as the caller says; a detoasted copy is given back.
-    unsafe {
-        let value = datum.cast_mut_ptr();
-        let plain = pg_sys::pg_detoast_datum_packed(value);
-        let text = Text::from(&*contents(plain));
-        if plain != value {
-            pg_sys::pfree(plain.cast());
-        }
-        text
-    }
+    // SAFETY: as the caller says.
+    unsafe { Text::from(&*text_bytes(datum)) }
 }
 
 /// A text in the current memory context.

@@ -4,11 +4,10 @@
 use std::borrow::Cow;
 
 use pgrx::pg_sys::{self, ScanDirection};
-use pgrx::varlena;
 
 use super::probe::Probe;
 use super::scan_key;
-use super::text_datum::{self, LentText, text_from_datum};
+use super::text_datum::{LentText, text_bytes};
 use crate::lock::Look;
 
 /// After so many entries of other resources it is cheaper to descend anew.
@@ -107,11 +106,5 @@ unsafe fn follow(
 /// The entry must be one of an index whose first column is a text that is not NULL, and live.
 unsafe fn first_column<'a>(entry: pg_sys::IndexTuple) -> Cow<'a, [u8]> {
     // SAFETY: without NULLs the columns follow the header, which is as long as the alignment.
-    unsafe {
-        let text: *mut pg_sys::varlena = entry.add(1).cast();
-        match varlena::varatt_is_4b_c(text) {
-            true => Cow::Owned(text_from_datum(text.into()).as_bytes().to_vec()),
-            false => Cow::Borrowed(&*text_datum::contents(text)),
-        }
-    }
+    unsafe { text_bytes(entry.add(1).into()) }
 }

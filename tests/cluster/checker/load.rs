@@ -152,8 +152,8 @@ fn fill_cart(
 
 /// An item's name; some are so long that the index has them compressed.
 fn kit(item: i32) -> String {
-    let long = if item % 4 == 0 { 600 } else { 0 };
-    format!("kit:{item}{}", " with roses".repeat(long / 11))
+    let roses = if item % 4 == 0 { 54 } else { 0 };
+    format!("kit:{item}{}", " with roses".repeat(roses))
 }
 
 fn shop(client: &mut Client) -> Result<(), Aborted> {
