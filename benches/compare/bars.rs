@@ -63,6 +63,12 @@ const fn decay(what: &'static str, metric: &'static str) -> Bar {
     bar(what, AtMost(2.0), ("decay", metric), worn, new)
 }
 
+/// What so many clients get of carts of the same things, to one of them alone.
+const fn share(what: &'static str, bound: f64, carts: &'static str, clients: &'static str) -> Bar {
+    let (ours, alone) = ((carts, clients), (carts, "softlock, one alone"));
+    bar(what, AtLeast(bound), ("same carts", "carts"), ours, alone)
+}
+
 /// Instructions, to the version before.
 const fn before(what: &'static str, bound: Bound, case: &'static str) -> Bar {
     let counted = ("instructions", "instructions");
@@ -76,7 +82,7 @@ const fn statistics(what: &'static str, case: &'static str) -> Bar {
     alone(what, AtMost(300.0), counted, (case, "softlock"))
 }
 
-const BARS: [Bar; 45] = [
+const BARS: [Bar; 49] = [
     bar(
         "granted acquire, 16 connections, to the prepared upsert",
         AtLeast(0.95),
@@ -273,6 +279,30 @@ const BARS: [Bar; 45] = [
         ("large carts", "p99"),
         ("carts of 1000", "softlock"),
         ("as much written to another table", "softlock"),
+    ),
+    share(
+        "carts of the same 50, 2 clients, to one alone",
+        0.25,
+        "the same 50",
+        "softlock, 2 clients",
+    ),
+    share(
+        "carts of the same 50, 16 clients, to one alone",
+        0.25,
+        "the same 50",
+        "softlock, 16 clients",
+    ),
+    share(
+        "carts of the same 1000, 2 clients, to one alone",
+        0.1,
+        "the same 1000",
+        "softlock, 2 clients",
+    ),
+    share(
+        "carts of the same 1000, 16 clients, to one alone",
+        0.1,
+        "the same 1000",
+        "softlock, 16 clients",
     ),
     decay("decay of take and free, time", "take and free"),
     decay("decay of take and free, pages", "take and free, pages"),

@@ -53,7 +53,7 @@ const NOT_DURABLE: [&str; 3] = [
     "Redis, fsync every second",
 ];
 
-pub const CHAPTERS: [Chapter; 11] = [
+pub const CHAPTERS: [Chapter; 12] = [
     Chapter {
         workload: "uncontended",
         title: "1. Uncontended acquire and release",
@@ -196,5 +196,15 @@ pub const CHAPTERS: [Chapter; 11] = [
         text: "64 connections take one unit at a time as fast as they can, each time for another holder: of one resource of which there are \
                1,000,000, and of a resource each.",
         metrics: &[metric("grants", "Units granted per second").compared_to("one resource")],
+    },
+    Chapter {
+        workload: "same carts",
+        title: "12. Carts of the same things",
+        text: "Each client asks for the same 50 or 1000 keys, or for any 3 of 20, in an order of its own each time, and gives back \
+               at once what it has got; whoever is refused asks again without a pause.",
+        metrics: &[
+            metric("carts", "Carts granted per second, all clients together")
+                .compared_to("softlock, 16 clients"),
+        ],
     },
 ];

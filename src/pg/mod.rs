@@ -17,6 +17,7 @@ pub mod mutex;
 mod nap;
 mod own_schema;
 pub mod owners;
+pub mod pace;
 pub mod policies;
 pub mod probe;
 pub mod queue;

@@ -1,13 +1,13 @@
 //! `softlock_acquire_any`: the first of a list that can be had.
 
-use super::conflict::{Conflict, Conflicts};
+use super::conflict::{self, Conflict, Conflicts};
 use super::seize::{self, MOMENT, Seizure, Taken, Turn};
 use crate::answer;
 use crate::ask::Ask;
 use crate::cart::Cart;
 use crate::error::Error;
 use crate::lock::Claim;
-use crate::pg::{Json, Timestamp, mutex, subtransaction};
+use crate::pg::{Json, mutex, subtransaction};
 use crate::store::{Patience, Store};
 
 /// So often it begins anew because what was free a moment ago was not to be had, nor given to anybody.
@@ -32,12 +32,7 @@ pub fn acquire_any(cart: &Cart, asks: &[Ask], count: usize, claim: &Claim) -> Re
     };
     Ok(match got {
         Ok(taken) => answer::any_taken(asks, &taken),
-        Err(conflicts) => {
-            for (_, conflict) in &conflicts {
-                conflict.note();
-            }
-            answer::cart_refused(cart, asks, &conflicts, Timestamp::now())
-        }
+        Err(conflicts) => conflict::refuse(cart, asks, &conflicts),
     })
 }
 

@@ -1,8 +1,12 @@
 //! What stands against taking a resource.
 
 use super::quota::Quota;
+use crate::answer;
+use crate::ask::Ask;
+use crate::cart::Cart;
 use crate::journal::{self, Refusal};
 use crate::lock::{Lock, Taker};
+use crate::pg::{Json, Timestamp, pace};
 use crate::text::Text;
 use crate::units::Shortage;
 
@@ -45,3 +49,12 @@ impl Conflict {
 
 /// Conflicts, each with the position of its resource.
 pub type Conflicts = Vec<(usize, Conflict)>;
+
+/// The answer to who can't have what was asked for together. Who comes back with it at once is held up for a moment.
+pub fn refuse(cart: &Cart, asks: &[Ask], conflicts: &Conflicts) -> Json {
+    for (_, conflict) in conflicts {
+        conflict.note();
+    }
+    pace::give_way();
+    answer::cart_refused(cart, asks, conflicts, Timestamp::now())
+}

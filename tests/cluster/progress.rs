@@ -1,10 +1,12 @@
 //! Of carts that overlap at least one is taken: they do not all refuse each other.
 
+use std::panic::catch_unwind;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::Cluster;
+use crate::harness::{Ask, Cluster, wait_until};
 use fastrand::Rng;
 
 /// A cart that was asked for.
@@ -257,6 +259,36 @@ fn of_carts_of_the_same_thousand_asked_for_at_once_one_is_granted() {
 #[test]
 fn of_carts_of_three_of_twenty_asked_for_at_once_one_is_granted() {
     one_is_granted_each_time(three_of_twenty);
+}
+
+#[test]
+fn who_comes_back_at_once_with_a_refused_cart_gives_way_to_others() {
+    const GIVES_WAY: &str = "SELECT count(*) FROM pg_stat_activity
+         WHERE application_name = 'hasty' AND wait_event = 'Extension'";
+    let cluster = cluster();
+    let mut clients = Client::many(&cluster, 2, thousand);
+    let (anna, boris) = clients.split_at_mut(1);
+    assert!(matches!(anna[0].ask().answer, Answer::Taken(_)));
+    let hasty = &mut boris[0];
+    hasty
+        .connection
+        .batch_execute("SET application_name = 'hasty'")
+        .unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Relaxed) {
+                assert!(matches!(hasty.ask().answer, Answer::Held));
+            }
+        });
+        // Also where it is not seen to, the other must come to its end.
+        let seen = catch_unwind(|| {
+            let mut observer = cluster.connect("postgres");
+            wait_until("it gives way", || observer.ask(GIVES_WAY) == "1");
+        });
+        is_over.store(true, Relaxed);
+        seen.unwrap();
+    });
 }
 
 #[test]

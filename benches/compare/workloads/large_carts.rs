@@ -49,7 +49,7 @@ fn write_carts(candidate: Candidate, free: &str, time: Duration) -> f64 {
     let mut client = server::connect(server::DATABASE);
     let free = client.prepare(free).expect("the statement is valid");
     let done = as_many_as(time, std::iter::repeat(keys), |keys| {
-        take(&keys);
+        assert!(take(&keys));
         client
             .query(&free, &[&OWNER])
             .expect("the keys are the owner's");

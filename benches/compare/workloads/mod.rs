@@ -8,6 +8,7 @@ mod events;
 mod flash_sale;
 mod growth;
 mod large_carts;
+mod same_carts;
 mod sweep;
 mod uncontended;
 mod units;
@@ -21,7 +22,7 @@ use crate::server::{self, Server};
 type Workload = fn(&Plan, &mut Recorder);
 
 /// By their numbers; the count of instructions, number 9, is `benches/instructions`.
-const ALL: [(usize, &str, Workload); 10] = [
+const ALL: [(usize, &str, Workload); 11] = [
     (1, "uncontended", uncontended::run),
     (2, "flash sale", flash_sale::run),
     (3, "carts", carts::run),
@@ -32,6 +33,7 @@ const ALL: [(usize, &str, Workload); 10] = [
     (8, "large carts", large_carts::run),
     (10, "events", events::run),
     (11, "units", units::run),
+    (12, "same carts", same_carts::run),
 ];
 
 pub fn run(plan: &Plan, directory: &Path) {
