@@ -12,6 +12,7 @@ use crate::lock::{Lock, Look};
 use crate::names::Resource;
 use crate::pg::probe::Probe;
 use crate::pg::row::Row;
+use crate::pg::visibility::Eyes;
 use crate::pg::writer::Writer;
 use crate::pg::{self, Jsonb, Timestamp, clock, holds, ledger, owners, queue, visibility, walk};
 use crate::settings;
@@ -88,7 +89,12 @@ impl Store {
 
     /// What is to be seen of the holds of a resource in these slots, without their metadata.
     pub fn holds(&self, resource: &Resource, slots: Slots) -> Vec<Hold> {
-        holds::look(&self.probe, resource.as_bytes(), slots)
+        holds::look(Eyes::Own, &self.probe, resource.as_bytes(), slots)
+    }
+
+    /// What others see of all holds of a resource, to whom what this transaction has written is uncommitted.
+    pub fn holds_to_others(&self, resource: &Resource) -> Vec<Hold> {
+        holds::look(Eyes::Others, &self.probe, resource.as_bytes(), Slots::ALL)
     }
 
     /// The metadata of a lock that was read without it.

@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, ScanDirection};
 use super::probe::{Probe, any_snapshot, begin_scan};
 use super::scan_key;
 use super::text_datum::LentText;
+use super::visibility::Eyes;
 use crate::units::{Hold, Slots};
 
 /// After so many entries of a slot that has been judged it is cheaper to descend anew.
@@ -15,20 +16,20 @@ const SKIPPED: usize = 16;
 /// So often a look begins anew because somebody has just committed what it was looking at.
 const LOOKS: usize = 1000;
 
-/// What is to be seen of the holds of a resource in these slots, without their metadata.
-pub fn look(probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
+/// What these eyes see of the holds of a resource in these slots, without their metadata.
+pub fn look(eyes: Eyes, probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
     for _ in 0..LOOKS {
-        let holds = look_once(probe, resource, slots);
+        let holds = look_once(eyes, probe, resource, slots);
         if !holds.iter().any(|hold| hold.look.has_stale_taker()) {
             return holds;
         }
         pgrx::check_for_interrupts!();
         probe.look_anew();
     }
-    look_once(probe, resource, slots)
+    look_once(eyes, probe, resource, slots)
 }
 
-fn look_once(probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
+fn look_once(eyes: Eyes, probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
     let mut holds: Vec<Hold> = Vec::new();
     let name = LentText::of(resource);
     let mut keys = [
@@ -72,7 +73,7 @@ fn look_once(probe: &Probe, resource: &[u8], slots: Slots) -> Vec<Hold> {
                 );
             }
             let mut look = std::mem::take(&mut current.look);
-            if probe.judge_entry(scan, &mut look, false) {
+            if probe.judge_entry(eyes, scan, &mut look, false) {
                 judged = Some(slot);
                 skipped = 0;
             }

@@ -136,6 +136,12 @@ pub fn uses_transaction_snapshot() -> bool {
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
+/// Whether the transaction has written something, or locked a row.
+pub fn has_written() -> bool {
+    // SAFETY: reads backend-local state.
+    unsafe { pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId }
+}
+
 /// What an error of the server's said. pgrx has it in UTF-8; where the database has another encoding, what is
 /// not ASCII is lost.
 pub fn said(message: &str) -> Text {

@@ -24,15 +24,12 @@ thread_local! {
 /// for, a statement in the middle or a transaction that has written, goes on without a pause; so does what
 /// costs little.
 pub fn give_way() {
-    // SAFETY: both read backend-local state.
-    let (began, has_written) = unsafe {
-        (
-            Timestamp::from_raw(pg_sys::GetCurrentStatementStartTimestamp()),
-            pg_sys::GetTopTransactionIdIfAny() != pg_sys::InvalidTransactionId,
-        )
-    };
+    // SAFETY: reads backend-local state.
+    let began = Timestamp::from_raw(unsafe { pg_sys::GetCurrentStatementStartTimestamp() });
     let now = Timestamp::now();
-    if !has_written && let Some(pause) = pause(REFUSED.get(), began, now) {
+    if !super::has_written()
+        && let Some(pause) = pause(REFUSED.get(), began, now)
+    {
         nap(pause);
     }
     REFUSED.set(Timestamp::now());

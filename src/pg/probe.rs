@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, ScanDirection};
 use super::relations::{self, Oids, Patience};
 use super::row::{Place, Row};
 use super::text_datum::LentText;
-use super::visibility::{self, Verdict};
+use super::visibility::{self, Eyes, Verdict};
 use super::{Jsonb, scan_key};
 use crate::error::Error;
 use crate::lock::{Look, Taker};
@@ -108,7 +108,7 @@ impl Probe {
         unsafe {
             pg_sys::index_rescan(scan, &mut key, 1, std::ptr::null_mut(), 0);
             while !pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection).is_null() {
-                if self.judge_entry(scan, &mut look, true) || look.is_shared {
+                if self.judge_entry(Eyes::Own, scan, &mut look, true) || look.is_shared {
                     break;
                 }
             }
@@ -120,7 +120,7 @@ impl Probe {
                 .is_some_and(|lock| lock.version != lock.token)
                 && !pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection).is_null()
             {
-                self.judge_entry(scan, &mut Look::default(), false);
+                self.judge_entry(Eyes::Own, scan, &mut Look::default(), false);
                 pg_sys::index_getnext_tid(scan, ScanDirection::BackwardScanDirection);
             }
         }
@@ -146,6 +146,7 @@ impl Probe {
     /// The scan must be at an entry.
     pub(super) unsafe fn judge_entry(
         &self,
+        eyes: Eyes,
         scan: pg_sys::IndexScanDesc,
         look: &mut Look,
         with_metadata: bool,
@@ -157,7 +158,7 @@ impl Probe {
         // SAFETY: as the caller says; a fetched row stays pinned until the next one.
         unsafe {
             while pg_sys::index_fetch_heap(scan, slot) {
-                match visibility::judge(self.table, slot, self.snapshot()) {
+                match visibility::judge_as(eyes, self.table, slot, self.snapshot()) {
                     Verdict::Visible => {
                         let row = Row::of(slot);
                         look.newest = look.newest.max(row.version());
@@ -167,7 +168,7 @@ impl Probe {
                             false => row.read_without_metadata(),
                         });
                         if look.taker.is_none() {
-                            let ender = visibility::ender(slot);
+                            let ender = visibility::ender(eyes, slot);
                             look.taker = ender.map(|ender| Taker::new(row.owner(), ender));
                         }
                         return true;

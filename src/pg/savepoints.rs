@@ -30,6 +30,11 @@ impl<T: Gather> BySavepoint<T> {
         &mut self.0.last_mut().expect("there is one now").1
     }
 
+    /// What has been gathered, outermost savepoint first.
+    pub fn each(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, gathered)| gathered)
+    }
+
     /// A savepoint has been released.
     pub fn released(&mut self, ended: SubTransactionId, parent: SubTransactionId) {
         if let Some((_, gathered)) = self.0.pop_if(|(last, _)| *last == ended) {

@@ -6,7 +6,7 @@ use super::probe::{Probe, any_snapshot, begin_scan};
 use super::relations::{self, Patience};
 use super::row::Row;
 use super::text_datum::text_datum;
-use super::visibility::{self, Verdict};
+use super::visibility::{self, Eyes, Verdict};
 use super::{Timestamp, scan_key};
 use crate::error::Error;
 
@@ -181,7 +181,7 @@ impl Probe {
                         visit(&Row::of(self.slot), taker, true);
                     }
                     Verdict::Visible => {
-                        if let Some(ender) = visibility::ender(self.slot) {
+                        if let Some(ender) = visibility::ender(Eyes::Own, self.slot) {
                             visit(&Row::of(self.slot), ender, false);
                         }
                     }

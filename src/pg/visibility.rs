@@ -19,6 +19,48 @@ pub enum Verdict {
     Uncommitted(TransactionId),
 }
 
+/// Whose view it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Eyes {
+    /// This transaction's, for which what it has written itself is done.
+    Own,
+    /// Everybody else's, who can't tell yet how this transaction ends.
+    Others,
+}
+
+/// What the version in the slot is to these eyes.
+///
+/// # Safety
+/// As for `judge`.
+pub unsafe fn judge_as(
+    eyes: Eyes,
+    table: pg_sys::Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    snapshot: pg_sys::Snapshot,
+) -> Verdict {
+    // SAFETY: as the caller says; both look at this transaction only.
+    unsafe {
+        let is_own = |xid: &TransactionId| pg_sys::TransactionIdIsCurrentTransactionId(*xid);
+        if eyes == Eyes::Others {
+            let header = &*header(slot);
+            let hints = u32::from(header.t_infomask) & pg_sys::HEAP_XMIN_FROZEN;
+            let inserter = header.t_choice.t_heap.t_xmin;
+            if hints == 0 && is_own(&inserter) {
+                return Verdict::Uncommitted(inserter);
+            }
+        }
+        match judge(table, slot, snapshot) {
+            // It was there to be deleted.
+            Verdict::Deleted if eyes == Eyes::Others && toucher(slot, is_own).is_some() => {
+                Verdict::Visible
+            }
+            verdict => verdict,
+        }
+    }
+}
+
+/// What the version in the slot is to this transaction.
+///
 /// # Safety
 /// The slot must hold a row of `table`, a heap; the snapshot must be registered.
 pub unsafe fn judge(
@@ -83,11 +125,29 @@ pub unsafe fn is_dead_to_all(table: pg_sys::Relation, slot: *mut pg_sys::TupleTa
     }
 }
 
-/// Another transaction, still running, that is deleting, updating or locking the visible row in `slot`.
+/// Another transaction than whose view it is, still running, that is deleting, updating or locking the visible
+/// row in `slot`.
 ///
 /// # Safety
 /// The slot must hold a row in a buffer.
-pub unsafe fn ender(slot: *mut pg_sys::TupleTableSlot) -> Option<TransactionId> {
+pub unsafe fn ender(eyes: Eyes, slot: *mut pg_sys::TupleTableSlot) -> Option<TransactionId> {
+    // SAFETY: looks at this transaction, and through the running ones.
+    let others = |&xid: &TransactionId| unsafe {
+        (eyes == Eyes::Others || !pg_sys::TransactionIdIsCurrentTransactionId(xid))
+            && !has_ended(xid)
+    };
+    // SAFETY: as the caller says.
+    unsafe { toucher(slot, others) }
+}
+
+/// One of these transactions that is, or was, deleting, updating or locking the row in `slot`.
+///
+/// # Safety
+/// The slot must hold a row in a buffer.
+unsafe fn toucher(
+    slot: *mut pg_sys::TupleTableSlot,
+    is_wanted: impl Fn(&TransactionId) -> bool,
+) -> Option<TransactionId> {
     // SAFETY: as the caller says; the buffer's lock keeps writers out while the two fields are read.
     let (mask, xmax) = unsafe {
         let header = header(slot);
@@ -106,25 +166,21 @@ pub unsafe fn ender(slot: *mut pg_sys::TupleTableSlot) -> Option<TransactionId> 
     if mask & pg_sys::HEAP_XMAX_INVALID != 0 {
         return None;
     }
-    let others = |&xid: &TransactionId| unsafe {
-        // SAFETY: looks at this transaction, and through the running ones.
-        !pg_sys::TransactionIdIsCurrentTransactionId(xid) && !has_ended(xid)
-    };
     if mask & pg_sys::HEAP_XMAX_IS_MULTI == 0 {
-        return Some(xmax).filter(others);
+        return Some(xmax).filter(is_wanted);
     }
     let only_locked = mask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
     // SAFETY: the members come palloc'd, as many as it says, -1 for none.
     unsafe {
         let mut members = std::ptr::null_mut();
         let count = pg_sys::GetMultiXactIdMembers(xmax, &mut members, false, only_locked);
-        let ender = (0..count.max(0) as usize)
+        let toucher = (0..count.max(0) as usize)
             .map(|at| (*members.add(at)).xid)
-            .find(others);
+            .find(is_wanted);
         if count > 0 {
             pg_sys::pfree(members.cast());
         }
-        ender
+        toucher
     }
 }
 

@@ -8,6 +8,7 @@ use pgrx::pg_sys::{self, ScanDirection};
 use super::probe::Probe;
 use super::scan_key;
 use super::text_datum::{LentText, text_bytes};
+use super::visibility::Eyes;
 use crate::lock::Look;
 
 /// After so many entries of other resources it is cheaper to descend anew.
@@ -89,7 +90,7 @@ unsafe fn follow(
             Some(at) if *resources[at] == *name => {
                 skipped = 0;
                 // SAFETY: the scan is at an entry.
-                let is_final = unsafe { probe.judge_entry(scan, &mut looks[at], true) };
+                let is_final = unsafe { probe.judge_entry(Eyes::Own, scan, &mut looks[at], true) };
                 if is_final || looks[at].is_shared {
                     left -= 1;
                 }

@@ -12,7 +12,7 @@ use super::seize::{MOMENT, Seizure, TRIES, Taken};
 use crate::ask::Ask;
 use crate::error::Error;
 use crate::lock::Lock;
-use crate::pg::{Timestamp, ledger, mutex};
+use crate::pg::{self, Timestamp, ledger, mutex};
 use crate::store::Written;
 use crate::units::{self, Hold, Slots, weigh};
 
@@ -131,7 +131,15 @@ impl<'a> Share<'a> {
             let holds = store.holds(ask.resource, Slots::ALL);
             let fits = self.weigh(&holds, t);
             match (count, ledger::is_there()) {
-                (Some(count), _) => count.finish(units::most(&holds, t), t),
+                (Some(count), _) => {
+                    let own = units::most(&holds, t);
+                    // What this transaction has given back, nobody else may get before it has committed.
+                    let most = match pg::has_written() {
+                        true => units::most(&store.holds_to_others(ask.resource), t),
+                        false => own,
+                    };
+                    count.finish(most, most - own, t);
+                }
                 (None, false) => return Ok(fits.map(|()| None)),
                 // Every account of the stripe is being used.
                 (None, true) => std::thread::sleep(MOMENT),

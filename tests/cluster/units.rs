@@ -1,6 +1,7 @@
 //! Units of a resource: never more than there are, whatever happens at the same time.
 
 mod sell_out;
+mod undone;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

@@ -7,24 +7,24 @@
 //! it can only grant. Who finds no room by it looks at all holders, and where there is room after all,
 //! counts it anew.
 //!
+//! What a transaction has ended itself it may take itself, though it is in the account until it has
+//! committed: it has that much credit.
+//!
 //! Counting takes no lock: what is promised meanwhile is added to what was seen. Promised units go into the
 //! table after the stripe's lock has been given back; until then they are in flight, and who wants the
 //! whole resource waits for them to land.
 
-use std::cell::{Cell, RefCell};
-use std::ffi::c_void;
-use std::ptr::null_mut;
+mod at_end;
+
 use std::sync::atomic::Ordering::Relaxed;
 
-use pgrx::pg_sys::{self, LWLockMode, SubTransactionId, SubXactEvent, XactEvent};
+use pgrx::pg_sys::{self, LWLockMode};
 
 use super::Timestamp;
 use super::heavy;
-use super::savepoints::{BySavepoint, Gather};
 use super::shared::{self, Account, Lock, Memory, Stripe};
+use at_end::{AtEnd, credit, remember, remember_credit};
 
-/// A transaction that has changed more than so much leaves the rest to the next count.
-const MOST: usize = 10_000;
 /// What an account says that has not been counted: nothing fits.
 const UNKNOWN: i64 = i64::MAX / 4;
 
@@ -33,24 +33,6 @@ const UNKNOWN: i64 = i64::MAX / 4;
 struct Name {
     stripe: usize,
     hashes: [u64; 2],
-}
-
-/// What is to be subtracted when the transaction or savepoint has ended.
-struct Pending {
-    name: Name,
-    count: u64,
-    on_commit: i64,
-    on_abort: i64,
-}
-
-#[derive(Default)]
-struct Changes(Vec<Pending>);
-
-impl Gather for Changes {
-    fn append(&mut self, later: Self) {
-        let room = MOST - self.0.len();
-        self.0.extend(later.0.into_iter().take(room));
-    }
 }
 
 /// Units that were promised, and are not in the table yet.
@@ -67,12 +49,6 @@ pub struct Count {
     opened: u64,
     added: i64,
     in_flight: i64,
-}
-
-thread_local! {
-    static PENDING: RefCell<BySavepoint<Changes>> = const { RefCell::new(BySavepoint::new()) };
-    static PROMISE: Cell<Option<Promise>> = const { Cell::new(None) };
-    static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Name {
@@ -135,7 +111,12 @@ pub fn note_grant(resource: &[u8], units: i32) {
     if let Some(account) = memory.stripes[stripe].account(name) {
         account.units.fetch_add(units, Relaxed);
         account.added.fetch_add(units, Relaxed);
-        remember(name, account.count.load(Relaxed), 0, units);
+        remember(AtEnd {
+            name,
+            count: account.count.load(Relaxed),
+            on_commit: 0,
+            on_abort: units,
+        });
     }
 }
 
@@ -152,7 +133,12 @@ pub fn note_end(resource: &[u8], units: i32, expires_at: Timestamp) {
         is_in.then(|| account.count.load(Relaxed))
     });
     if let Some(count) = counted {
-        remember(name, count, units.into(), 0);
+        remember(AtEnd {
+            name,
+            count,
+            on_commit: units.into(),
+            on_abort: 0,
+        });
     }
 }
 
@@ -177,32 +163,29 @@ pub fn promise(resource: &[u8], units: i64, capacity: i32) -> Option<Promise> {
 }
 
 fn promise_at_most(resource: &[u8], units: i64, capacity: i64) -> Option<Promise> {
-    register();
     let memory = shared::memory()?;
     let name = Name::of(resource);
     let promise = locked(memory, name.stripe, LWLockMode::LW_EXCLUSIVE, |stripe| {
         let account = stripe.account(name)?;
-        if account.units.load(Relaxed) + units > capacity {
+        let count = account.count.load(Relaxed);
+        let all = account.units.load(Relaxed) + units;
+        if all > capacity && all - credit(name, count) > capacity {
             return None;
         }
         account.units.fetch_add(units, Relaxed);
         account.added.fetch_add(units, Relaxed);
         account.in_flight.fetch_add(units, Relaxed);
         stripe.writes.fetch_add(1, Relaxed);
-        Some(Promise {
-            name,
-            count: account.count.load(Relaxed),
-            units,
-        })
+        Some(Promise { name, count, units })
     });
-    PROMISE.set(promise);
+    at_end::unsettled(promise);
     promise
 }
 
 impl Promise {
     /// To be said when the units are in the table, or that they will not be.
     pub fn settle(self, is_written: bool) {
-        PROMISE.set(None);
+        at_end::unsettled(None);
         let Some(memory) = shared::memory() else {
             return;
         };
@@ -221,7 +204,12 @@ impl Promise {
             },
         );
         if is_written {
-            remember(self.name, self.count, 0, self.units);
+            remember(AtEnd {
+                name: self.name,
+                count: self.count,
+                on_commit: 0,
+                on_abort: self.units,
+            });
         }
     }
 }
@@ -279,28 +267,30 @@ fn open<'a>(memory: &Memory, stripe: &'a Stripe, name: Name) -> Option<&'a Accou
 }
 
 impl Count {
-    /// Writes down that `most` units may be taken, as of a look at `t` that was taken after the beginning.
-    pub fn finish(self, most: i64, t: Timestamp) {
+    /// Writes down that `most` units may be taken, as of a look at `t` that was taken after the beginning, of which
+    /// this transaction has ended so many itself: they are in the account until it has committed.
+    pub fn finish(self, most: i64, ended: i64, t: Timestamp) {
         let Some(memory) = shared::memory() else {
             return;
         };
-        locked(
+        let count = locked(
             memory,
             self.name.stripe,
             LWLockMode::LW_EXCLUSIVE,
             |stripe| {
                 let account = stripe.account(self.name);
-                let Some(account) = account.filter(|a| a.opened.load(Relaxed) == self.opened)
-                else {
-                    return;
-                };
+                let account = account.filter(|a| a.opened.load(Relaxed) == self.opened)?;
                 let since = account.added.load(Relaxed) - self.added;
                 let number = memory.last_count.fetch_add(1, Relaxed) + 1;
                 account.units.store(most + since + self.in_flight, Relaxed);
                 account.counted_at.store(t.raw(), Relaxed);
                 account.count.store(number, Relaxed);
+                Some(number)
             },
         );
+        if let Some(count) = count.filter(|_| ended > 0) {
+            remember_credit(self.name, count, ended);
+        }
     }
 }
 
@@ -325,22 +315,6 @@ fn locked<R>(
     }
 }
 
-/// Remembers what to subtract at the end of the transaction or savepoint.
-fn remember(name: Name, count: u64, on_commit: i64, on_abort: i64) {
-    register();
-    PENDING.with_borrow_mut(|pending| {
-        let changes = &mut pending.current().0;
-        if changes.len() < MOST {
-            changes.push(Pending {
-                name,
-                count,
-                on_commit,
-                on_abort,
-            });
-        }
-    });
-}
-
 /// Subtracts, if the account has not been counted since.
 fn subtract(name: Name, count: u64, units: i64) {
     let Some(memory) = shared::memory().filter(|_| units != 0) else {
@@ -352,69 +326,4 @@ fn subtract(name: Name, count: u64, units: i64) {
             account.units.fetch_sub(units, Relaxed);
         }
     });
-}
-
-fn register() {
-    if IS_REGISTERED.replace(true) {
-        return;
-    }
-    // SAFETY: registered once; the functions raise no errors.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(at_end), null_mut());
-        pg_sys::RegisterSubXactCallback(Some(at_savepoints_end), null_mut());
-    }
-}
-
-/// What an error has kept from being settled.
-fn settle_what_failed() {
-    if let Some(promise) = PROMISE.get() {
-        promise.settle(false);
-    }
-}
-
-/// What this transaction has gathered, at its end.
-fn take() -> Vec<Pending> {
-    let changes = PENDING.with_borrow_mut(BySavepoint::take);
-    changes.unwrap_or_default().0
-}
-
-unsafe extern "C-unwind" fn at_end(event: XactEvent::Type, _: *mut c_void) {
-    use XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    match event {
-        XACT_EVENT_COMMIT => {
-            for change in take() {
-                subtract(change.name, change.count, change.on_commit);
-            }
-        }
-        XACT_EVENT_ABORT => {
-            settle_what_failed();
-            for change in take() {
-                subtract(change.name, change.count, change.on_abort);
-            }
-        }
-        // How it ends is not known here: it counts until the next count.
-        XACT_EVENT_PREPARE => drop(take()),
-        _ => (),
-    }
-}
-
-unsafe extern "C-unwind" fn at_savepoints_end(
-    event: SubXactEvent::Type,
-    ended: SubTransactionId,
-    parent: SubTransactionId,
-    _: *mut c_void,
-) {
-    match event {
-        SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
-            PENDING.with_borrow_mut(|pending| pending.released(ended, parent));
-        }
-        SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
-            settle_what_failed();
-            let changes = PENDING.with_borrow_mut(|pending| pending.rolled_back(ended));
-            for change in changes.into_iter().flat_map(|changes| changes.0) {
-                subtract(change.name, change.count, change.on_abort);
-            }
-        }
-        _ => (),
-    }
 }
