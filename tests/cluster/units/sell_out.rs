@@ -33,6 +33,7 @@ struct Done {
     refused: usize,
     sold: usize,
     rolled_back: usize,
+    given_back: usize,
     not_held: usize,
 }
 
@@ -42,6 +43,7 @@ impl Done {
         self.refused += other.refused;
         self.sold += other.sold;
         self.rolled_back += other.rolled_back;
+        self.given_back += other.given_back;
         self.not_held += other.not_held;
         self
     }
@@ -93,7 +95,7 @@ fn step(client: &mut Client, rng: &mut Rng, owner: &str, done: &mut Done) {
         "false" => done.refused += 1,
         other => assert_eq!(other, "none left"),
     };
-    match rng.usize(..10) {
+    match rng.usize(..11) {
         0..=3 => count(client.ask(&take(id, owner, units, ttl))),
         4 => drop(client.ask(&format!("SELECT softlock_release('rose:{id}', '{owner}')"))),
         5 => {
@@ -111,6 +113,23 @@ fn step(client: &mut Client, rng: &mut Rng, owner: &str, done: &mut Done) {
             done.rolled_back += 1;
         }
         7 => {
+            // Gives back what it has, and takes some itself, under its own name or another one; what came of it is
+            // undone or not.
+            let (undo, end) = [
+                ("", "COMMIT"),
+                ("", "ROLLBACK"),
+                ("ROLLBACK TO s", "COMMIT"),
+            ][rng.usize(..3)];
+            let by = [owner, "guest"][rng.usize(..2)];
+            let taken = take(id, by, units, ttl);
+            client
+                .batch_execute(&format!(
+                    "BEGIN; SAVEPOINT s; SELECT softlock_release('rose:{id}', '{owner}'); {taken}; {undo}; {end}"
+                ))
+                .unwrap();
+            done.given_back += 1;
+        }
+        8 => {
             let (low, high) = (id.min(RESOURCES - 2), id.min(RESOURCES - 2) + 1);
             count(client.ask(&format!(
                 "SELECT coalesce((SELECT softlock_acquire_many(ARRAY['rose:{low}', 'rose:{high}'], '{owner}', '{ttl}',
