@@ -63,6 +63,8 @@ pub struct Memory {
     pub sleepers: [Sleeper; SLEEPERS],
     /// The last of the accounts' counts.
     pub last_count: AtomicU64,
+    /// Accounts that were counted up to this one have not heard of all that has come in.
+    pub last_void: AtomicU64,
     /// The largest number drawn since the server started.
     pub last_drawn: AtomicI64,
     /// The databases in which a number has been drawn since the server started; 0 where there is room.

@@ -146,3 +146,30 @@ fn a_subscription_goes_on_whatever_the_subscriber_does_to_locks() {
     assert_eq!(green.log_count("ERROR"), 0, "{}", green.log());
     cut_over(&mut on_green);
 }
+
+#[test]
+fn units_that_a_subscription_has_brought_count_after_the_switch() {
+    let (blue, mut on_blue, _green, mut on_green) = blue_and_green();
+    let take = |resource: &str, owner: &str, units: usize| {
+        format!(
+            "SELECT softlock_acquire('{resource}', '{owner}', '1 h', units => {units}, capacity => 5)->>'outcome'"
+        )
+    };
+    // Whether they come with the copy of the table or later, the new server has counted both before.
+    on_blue.ask(&take("copied", "anna", 4));
+    for resource in ["copied", "streamed"] {
+        assert_eq!(on_green.ask(&take(resource, "smoke test", 1)), "granted");
+        on_green.ask(&format!(
+            "SELECT softlock_release('{resource}', 'smoke test')"
+        ));
+    }
+    subscribe(&blue, &mut on_green);
+    assert_eq!(on_green.ask(&take("copied", "boris", 2)), "held");
+    on_blue.ask(&take("streamed", "anna", 4));
+    wait_for_green(&mut on_blue, &mut on_green);
+    cut_over(&mut on_green);
+    for resource in ["copied", "streamed"] {
+        assert_eq!(on_green.ask(&take(resource, "boris", 2)), "held");
+        assert_eq!(on_green.ask(&take(resource, "boris", 1)), "granted");
+    }
+}

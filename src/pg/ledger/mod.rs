@@ -15,6 +15,7 @@
 //! whole resource waits for them to land.
 
 mod at_end;
+mod replicated;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,6 +25,7 @@ use super::Timestamp;
 use super::heavy;
 use super::shared::{self, Account, Lock, Memory, Stripe};
 use at_end::{AtEnd, credit, remember, remember_credit};
+pub use replicated::watch as watch_replication;
 
 /// What an account says that has not been counted: nothing fits.
 const UNKNOWN: i64 = i64::MAX / 4;
@@ -47,6 +49,7 @@ pub struct Promise {
 pub struct Count {
     name: Name,
     opened: u64,
+    last_void: u64,
     added: i64,
     in_flight: i64,
 }
@@ -68,6 +71,14 @@ impl Stripe {
             [first.load(Relaxed), second.load(Relaxed)] == name.hashes
         };
         self.accounts.iter().find(is_its)
+    }
+}
+
+/// How many units an account says may be taken.
+fn said(memory: &Memory, account: &Account) -> i64 {
+    match account.count.load(Relaxed) > replicated::last_void(memory) {
+        true => account.units.load(Relaxed),
+        false => UNKNOWN,
     }
 }
 
@@ -152,7 +163,7 @@ pub fn would_fit(resource: &[u8], units: i64, capacity: i32) -> bool {
     stripe.has_accounts.load(Relaxed)
         && locked(memory, name.stripe, LWLockMode::LW_SHARED, |stripe| {
             let account = stripe.account(name);
-            account.is_some_and(|a| a.units.load(Relaxed) + units <= i64::from(capacity))
+            account.is_some_and(|account| said(memory, account) + units <= i64::from(capacity))
         })
 }
 
@@ -168,7 +179,7 @@ fn promise_at_most(resource: &[u8], units: i64, capacity: i64) -> Option<Promise
     let promise = locked(memory, name.stripe, LWLockMode::LW_EXCLUSIVE, |stripe| {
         let account = stripe.account(name)?;
         let count = account.count.load(Relaxed);
-        let all = account.units.load(Relaxed) + units;
+        let all = said(memory, account) + units;
         if all > capacity && all - credit(name, count) > capacity {
             return None;
         }
@@ -234,6 +245,7 @@ pub fn begin_count(resource: &[u8]) -> Option<Count> {
         Some(Count {
             name,
             opened: account.opened.load(Relaxed),
+            last_void: replicated::last_void(memory),
             added: account.added.load(Relaxed),
             in_flight: account.in_flight.load(Relaxed),
         })
@@ -280,6 +292,9 @@ impl Count {
             |stripe| {
                 let account = stripe.account(self.name);
                 let account = account.filter(|a| a.opened.load(Relaxed) == self.opened)?;
+                if replicated::last_void(memory) != self.last_void {
+                    return None;
+                }
                 let since = account.added.load(Relaxed) - self.added;
                 let number = memory.last_count.fetch_add(1, Relaxed) + 1;
                 account.units.store(most + since + self.in_flight, Relaxed);
