@@ -63,7 +63,7 @@ pub fn register_preloaded() {
     if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         shared::register();
         own_schema::register();
-        ledger::watch_replication();
+        ledger::watch();
     }
 }
 

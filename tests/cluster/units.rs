@@ -92,6 +92,48 @@ fn a_renewal_that_comes_too_late_does_not_bring_a_lock_back() {
     }
 }
 
+/// As `docs/scaling/split` copies them to a new server.
+#[test]
+fn units_that_a_superuser_brings_by_sql_count() {
+    let cluster = Cluster::start(&["softlock.sweep_interval = 0"]);
+    let mut client = cluster.with_extension("postgres");
+    let take = |owner: &str, units: usize| {
+        format!(
+            "SELECT softlock_acquire('k', '{owner}', '1 h', units => {units}, capacity => 5)->>'outcome'"
+        )
+    };
+    client.ask(&take("anna", 4));
+    let file = cluster.dir().join("kept");
+    let file = file.display();
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE kept AS TABLE softlock.locks; COPY kept TO '{file}';
+             CREATE FUNCTION by_function() RETURNS void LANGUAGE sql AS
+                 $$ UPDATE softlock.locks SET units = 4 WHERE owner = 'anna' $$"
+        ))
+        .unwrap();
+    let copy = format!("COPY softlock.locks FROM '{file}'");
+    for (units, bring) in [
+        (0, "INSERT INTO softlock.locks TABLE kept"),
+        (0, &copy),
+        (1, "SELECT by_function()"),
+    ] {
+        for (begin, end) in [("", ""), ("BEGIN", "COMMIT")] {
+            client.batch_execute("TRUNCATE softlock.locks").unwrap();
+            if units > 0 {
+                assert_eq!(client.ask(&take("anna", units)), "granted");
+            }
+            // It has been counted.
+            assert_eq!(client.ask(&take("boris", 1)), "granted");
+            client.batch_execute(begin).unwrap();
+            client.batch_execute(bring).unwrap();
+            assert_eq!(client.ask(&take("clara", 1)), "held", "{bring}");
+            client.batch_execute(end).unwrap();
+            assert_eq!(client.ask(&take("clara", 1)), "held", "{bring}");
+        }
+    }
+}
+
 #[test]
 fn an_owners_limit_holds_exactly_under_concurrency() {
     let cluster = Cluster::start(&["max_connections = 100"]);

@@ -7,6 +7,8 @@
 //! it can only grant. Who finds no room by it looks at all holders, and where there is room after all,
 //! counts it anew.
 //!
+//! Rows that are written otherwise than by softlock's calls void all accounts: see `brought`.
+//!
 //! What a transaction has ended itself it may take itself, though it is in the account until it has
 //! committed: it has that much credit.
 //!
@@ -15,7 +17,7 @@
 //! whole resource waits for them to land.
 
 mod at_end;
-mod replicated;
+mod brought;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -25,7 +27,7 @@ use super::Timestamp;
 use super::heavy;
 use super::shared::{self, Account, Lock, Memory, Stripe};
 use at_end::{AtEnd, credit, remember, remember_credit};
-pub use replicated::watch as watch_replication;
+pub use brought::watch;
 
 /// What an account says that has not been counted: nothing fits.
 const UNKNOWN: i64 = i64::MAX / 4;
@@ -76,7 +78,7 @@ impl Stripe {
 
 /// How many units an account says may be taken.
 fn said(memory: &Memory, account: &Account) -> i64 {
-    match account.count.load(Relaxed) > replicated::last_void(memory) {
+    match account.count.load(Relaxed) > brought::last_void(memory) {
         true => account.units.load(Relaxed),
         false => UNKNOWN,
     }
@@ -245,7 +247,7 @@ pub fn begin_count(resource: &[u8]) -> Option<Count> {
         Some(Count {
             name,
             opened: account.opened.load(Relaxed),
-            last_void: replicated::last_void(memory),
+            last_void: brought::last_void(memory),
             added: account.added.load(Relaxed),
             in_flight: account.in_flight.load(Relaxed),
         })
@@ -292,7 +294,7 @@ impl Count {
             |stripe| {
                 let account = stripe.account(self.name);
                 let account = account.filter(|a| a.opened.load(Relaxed) == self.opened)?;
-                if replicated::last_void(memory) != self.last_void {
+                if brought::last_void(memory) != self.last_void {
                     return None;
                 }
                 let since = account.added.load(Relaxed) - self.added;
