@@ -46,12 +46,10 @@ pub fn read() -> Result<Policies, Error> {
     // SAFETY: a scan of a table that is locked for it, by a snapshot that lives as long; rows are copied
     // before the scan moves on.
     unsafe {
-        let schema = pg_sys::get_namespace_oid(c"softlock".as_ptr(), true);
-        let oid = pg_sys::get_relname_relid(c"policies".as_ptr(), schema);
-        if oid == Oid::INVALID {
+        let Some(oid) = relations::in_schema(c"policies") else {
             // The schema is another version's, which is told when the locks are looked at.
             return Ok(Policies::new());
-        }
+        };
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         if !pg_sys::ConditionalLockRelationOid(oid, lock) {
             return Err(Error::TableLocked);

@@ -115,12 +115,17 @@ pub fn try_lock_for_writing(relation: pg_sys::Oid) -> Result<(), Error> {
 
 /// A relation of softlock's schema, and who owns it.
 pub fn named(name: &CStr) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    in_schema(name).map(|found| (found, owner_of(found)))
+}
+
+/// A relation of softlock's schema.
+pub(super) fn in_schema(name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: catalog look-ups.
     let found = unsafe {
         let schema = pg_sys::get_namespace_oid(c"softlock".as_ptr(), true);
         pg_sys::get_relname_relid(name.as_ptr(), schema)
     };
-    (found != pg_sys::InvalidOid).then(|| (found, owner_of(found)))
+    (found != pg_sys::InvalidOid).then_some(found)
 }
 
 /// What a type is based on, where it is a domain; `None` for none.
@@ -209,19 +214,11 @@ fn find() -> Result<Oids, Error> {
 
 /// A relation in softlock's schema; `table` is named where it is missing.
 pub(super) fn oid(table: &'static str, name: &'static CStr) -> Result<pg_sys::Oid, Error> {
-    // SAFETY: catalog look-ups.
-    let oid = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"softlock".as_ptr(), true);
-        pg_sys::get_relname_relid(name.as_ptr(), schema)
-    };
-    match oid == pg_sys::InvalidOid {
-        true => Err(Error::TableAltered {
-            table,
-            what: Text::from(name.to_bytes()),
-            how: "is missing or has been renamed",
-        }),
-        false => Ok(oid),
-    }
+    in_schema(name).ok_or_else(|| Error::TableAltered {
+        table,
+        what: Text::from(name.to_bytes()),
+        how: "is missing or has been renamed",
+    })
 }
 
 /// Who owns a relation; nobody where there is none.

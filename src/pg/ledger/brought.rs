@@ -14,6 +14,7 @@ use pgrx::pg_sys::{self, XactEvent};
 use pgrx::prelude::*;
 
 use super::is_used;
+use crate::pg::relations;
 use crate::pg::shared::{self, Memory};
 
 unsafe extern "C-unwind" {
@@ -110,15 +111,7 @@ hook!(RTEPermissionInfo, range_table, entries);
 /// transaction counts after it sees the rows.
 #[pg_guard]
 unsafe extern "C-unwind" fn note_write(relation: pg_sys::Oid) {
-    // SAFETY: catalog look-ups, inside a transaction.
-    let locks = unsafe {
-        let schema = pg_sys::get_namespace_oid(c"softlock".as_ptr(), true);
-        match schema == pg_sys::InvalidOid {
-            true => return,
-            false => pg_sys::get_relname_relid(c"locks".as_ptr(), schema),
-        }
-    };
-    if relation == locks
+    if relations::in_schema(c"locks") == Some(relation)
         && let Some(memory) = shared::memory()
     {
         void(memory);
