@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_void};
 
 use pgrx::pg_sys::{self, SubTransactionId, SubXactEvent, XactEvent};
 
-use super::savepoints::{BySavepoint, Gather};
+use super::savepoints::{BySavepoint, Gather, watch_ends};
 use super::{Level, Report};
 use crate::events::Events;
 use crate::journal::Event;
@@ -55,14 +55,7 @@ pub fn notify(event: Event, resource: &Text, owner: &Text, units: i32) {
 }
 
 fn register() {
-    if IS_REGISTERED.replace(true) {
-        return;
-    }
-    // SAFETY: registered once, for as long as the process lives.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut());
-        pg_sys::RegisterSubXactCallback(Some(at_savepoints_end), std::ptr::null_mut());
-    }
+    watch_ends(&IS_REGISTERED, at_end, at_savepoints_end);
 }
 
 unsafe extern "C-unwind" {

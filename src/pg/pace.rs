@@ -12,7 +12,7 @@ use super::nap::nap;
 
 /// Who comes back within this time comes back at once: no person does.
 const AT_ONCE: Duration = Duration::from_millis(20);
-/// How often as long as the refusal took it pauses, at most as long as that.
+/// So many times as long as the refusal took is the pause, at most as long as that.
 const TIMES: u32 = 16;
 
 thread_local! {

@@ -16,6 +16,7 @@ use pgrx::pg_sys::{self, SubTransactionId, SubXactEvent, XactEvent};
 
 use super::heavy::{self, Space};
 use super::nap::nap;
+use super::savepoints::watch_ends;
 use super::shared::{self, Memory, Stripe};
 
 /// How often the first in line looks where nobody can wake it.
@@ -183,14 +184,9 @@ fn wake(memory: &'static Memory, written: &Written) {
 }
 
 fn register() {
-    if IS_REGISTERED.replace(true) {
-        return;
-    }
-    // SAFETY: registered once; the functions raise no errors.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(at_end), null_mut());
-        pg_sys::RegisterSubXactCallback(Some(at_savepoints_end), null_mut());
-        pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0));
+    if watch_ends(&IS_REGISTERED, at_end, at_savepoints_end) {
+        // SAFETY: registered once; it raises no errors.
+        unsafe { pg_sys::before_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
     }
 }
 

@@ -1,7 +1,39 @@
 //! What a transaction gathers for its end, apart for each of its savepoints, so that what happened since
 //! one goes with its rollback.
 
-use pgrx::pg_sys::{self, SubTransactionId};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use std::thread::LocalKey;
+
+use pgrx::pg_sys::{self, SubTransactionId, SubXactEvent, XactEvent};
+
+/// To be called at the ends of transactions.
+pub type AtEnd = unsafe extern "C-unwind" fn(XactEvent::Type, *mut c_void);
+/// The same of savepoints: with the one that has ended, and the one that it was in.
+pub type AtSavepointsEnd = unsafe extern "C-unwind" fn(
+    SubXactEvent::Type,
+    SubTransactionId,
+    SubTransactionId,
+    *mut c_void,
+);
+
+/// Has both called from now on, if that has not been done. Answers whether it had not.
+pub fn watch_ends(
+    is_watched: &'static LocalKey<Cell<bool>>,
+    at_end: AtEnd,
+    at_savepoints_end: AtSavepointsEnd,
+) -> bool {
+    let is_new = !is_watched.replace(true);
+    if is_new {
+        // SAFETY: registered once, for as long as the process lives.
+        unsafe {
+            pg_sys::RegisterXactCallback(Some(at_end), null_mut());
+            pg_sys::RegisterSubXactCallback(Some(at_savepoints_end), null_mut());
+        }
+    }
+    is_new
+}
 
 /// What can be gathered.
 pub trait Gather: Default {

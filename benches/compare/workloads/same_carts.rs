@@ -21,10 +21,8 @@ const CLIENTS: [(&str, usize); 3] = [("one alone", 1), ("2 clients", 2), ("16 cl
 pub fn run(plan: &Plan, out: &mut Recorder) {
     for (case, keys, size) in CARTS {
         for round in plan.rounds() {
-            for candidate in [Candidate::Softlock, Candidate::Before] {
-                if !candidate.is_there() {
-                    continue;
-                }
+            let candidates = [Candidate::Softlock, Candidate::Before];
+            for candidate in candidates.into_iter().filter(|c| c.is_there()) {
                 for (clients, count) in CLIENTS {
                     server::clear();
                     let carts = slice(plan, candidate, count, || draw(keys, size));

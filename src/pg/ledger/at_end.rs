@@ -2,26 +2,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::ptr::null_mut;
 
-use pgrx::pg_sys::{self, SubTransactionId, SubXactEvent, XactEvent};
+use pgrx::pg_sys::{SubTransactionId, SubXactEvent, XactEvent};
 
 use super::{Name, Promise, subtract};
-use crate::pg::savepoints::{BySavepoint, Gather};
+use crate::pg::savepoints::{BySavepoint, Gather, watch_ends};
 
 /// A transaction that has changed more than so much leaves the rest to the next count.
 const MOST: usize = 10_000;
 
 /// What is to be subtracted, if the account has not been counted since.
-pub struct AtEnd {
-    pub name: Name,
-    pub count: u64,
-    pub on_commit: i64,
-    pub on_abort: i64,
+struct Change {
+    name: Name,
+    count: u64,
+    on_commit: i64,
+    on_abort: i64,
 }
 
 #[derive(Default)]
-struct Changes(Vec<AtEnd>);
+struct Changes(Vec<Change>);
 
 impl Gather for Changes {
     fn append(&mut self, later: Self) {
@@ -36,25 +35,30 @@ thread_local! {
     static IS_REGISTERED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Remembers what to subtract at the end of the transaction or savepoint.
-pub fn remember(change: AtEnd) {
-    keep(change, MOST);
+/// Remembers that this transaction has taken so many units, which are in the account since it was so counted.
+pub fn remember_taken(name: Name, count: u64, units: i64) {
+    remember(name, count, 0, units, MOST);
 }
 
-/// Remembers that so many of the units which were counted this transaction has ended itself; in any event, as else it
-/// would find no room, and count again, and again.
-pub fn remember_credit(name: Name, count: u64, ended: i64) {
-    let change = AtEnd {
+/// The same of units that it has ended.
+pub fn remember_ended(name: Name, count: u64, units: i64) {
+    remember(name, count, units, 0, MOST);
+}
+
+/// The same of units that it had ended before they were counted; in any event, as else it would find no room, and
+/// count again, and again.
+pub fn remember_credit(name: Name, count: u64, units: i64) {
+    remember(name, count, units, 0, usize::MAX);
+}
+
+fn remember(name: Name, count: u64, on_commit: i64, on_abort: i64, most: usize) {
+    register();
+    let change = Change {
         name,
         count,
-        on_commit: ended,
-        on_abort: 0,
+        on_commit,
+        on_abort,
     };
-    keep(change, usize::MAX);
-}
-
-fn keep(change: AtEnd, most: usize) {
-    register();
     CHANGES.with_borrow_mut(|changes| {
         let changes = &mut changes.current().0;
         if changes.len() < most {
@@ -80,14 +84,7 @@ pub fn unsettled(promise: Option<Promise>) {
 }
 
 fn register() {
-    if IS_REGISTERED.replace(true) {
-        return;
-    }
-    // SAFETY: registered once; the functions raise no errors.
-    unsafe {
-        pg_sys::RegisterXactCallback(Some(at_end), null_mut());
-        pg_sys::RegisterSubXactCallback(Some(at_savepoints_end), null_mut());
-    }
+    watch_ends(&IS_REGISTERED, at_end, at_savepoints_end);
 }
 
 /// What an error has kept from being settled.
@@ -98,7 +95,7 @@ fn settle_what_failed() {
 }
 
 /// What this transaction has gathered, at its end.
-fn take() -> Vec<AtEnd> {
+fn take() -> Vec<Change> {
     let changes = CHANGES.with_borrow_mut(BySavepoint::take);
     changes.unwrap_or_default().0
 }

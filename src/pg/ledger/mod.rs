@@ -26,7 +26,7 @@ use pgrx::pg_sys::{self, LWLockMode};
 use super::Timestamp;
 use super::heavy;
 use super::shared::{self, Account, Lock, Memory, Stripe};
-use at_end::{AtEnd, credit, remember, remember_credit};
+use at_end::{credit, remember_credit, remember_ended, remember_taken};
 pub use brought::watch;
 
 /// What an account says that has not been counted: nothing fits.
@@ -124,12 +124,7 @@ pub fn note_grant(resource: &[u8], units: i32) {
     if let Some(account) = memory.stripes[stripe].account(name) {
         account.units.fetch_add(units, Relaxed);
         account.added.fetch_add(units, Relaxed);
-        remember(AtEnd {
-            name,
-            count: account.count.load(Relaxed),
-            on_commit: 0,
-            on_abort: units,
-        });
+        remember_taken(name, account.count.load(Relaxed), units);
     }
 }
 
@@ -146,12 +141,7 @@ pub fn note_end(resource: &[u8], units: i32, expires_at: Timestamp) {
         is_in.then(|| account.count.load(Relaxed))
     });
     if let Some(count) = counted {
-        remember(AtEnd {
-            name,
-            count,
-            on_commit: units.into(),
-            on_abort: 0,
-        });
+        remember_ended(name, count, units.into());
     }
 }
 
@@ -217,12 +207,7 @@ impl Promise {
             },
         );
         if is_written {
-            remember(AtEnd {
-                name: self.name,
-                count: self.count,
-                on_commit: 0,
-                on_abort: self.units,
-            });
+            remember_taken(self.name, self.count, self.units);
         }
     }
 }
